@@ -1,0 +1,1 @@
+export { nullGpu, testGpu } from './gpu.ts';

@@ -1,0 +1,20 @@
+import { defineConfig } from 'vitest/config';
+
+/** Workspace packages are imported from their sources: no build is needed to run a test. */
+const conditions = ['@ensample/source'];
+
+/** The driver of the tests, unless one is named: SwiftShader from npm is to be had everywhere. */
+process.env['ENSAMPLE_ADAPTER'] ||= 'SwiftShader';
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
+  test: {
+    include: ['packages/*/test/**/*.test.ts', 'apps/*/test/**/*.test.ts'],
+    exclude: process.env['ENSAMPLE_LONG'] ? [] : ['**/*.long.test.ts'],
+    pool: 'forks',
+    maxWorkers: 2, // software drivers use every core themselves
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});
