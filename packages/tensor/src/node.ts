@@ -102,7 +102,7 @@ function dawnFlags(options: NodeGpuOptions, adapter: string | undefined): string
   return flags;
 }
 
-const kept = Symbol.for('ensample.gpus');
+const kept: unique symbol = Symbol.for('ensample.gpus');
 
 /** Dawn aborts the process if its GPU object is collected while a device lives, so none ever is. */
 function createGpu(dawn: Dawn, flags: string[]): GPU {
