@@ -10,8 +10,7 @@ const shaderFiles = {
       'error',
       {
         selector: 'TemplateLiteral[expressions.length > 0]',
-        message:
-          'Shader files hold plain strings: pass constants by `override`, and join chunks in the kernel.',
+        message: 'Shader files hold plain strings: constants belong in the prelude of the kernel.',
       },
       { selector: 'ImportDeclaration', message: 'Shader files import nothing.' },
     ],

@@ -102,13 +102,11 @@ function dawnFlags(options: NodeGpuOptions, adapter: string | undefined): string
   return flags;
 }
 
-const kept: unique symbol = Symbol.for('ensample.gpus');
-
 /** Dawn aborts the process if its GPU object is collected while a device lives, so none ever is. */
 function createGpu(dawn: Dawn, flags: string[]): GPU {
-  const root = globalThis as { [kept]?: GPU[] };
+  const root = globalThis as { ensampleGpus?: GPU[] };
   const gpu = dawn.create(flags);
-  (root[kept] ??= []).push(gpu);
+  (root.ensampleGpus ??= []).push(gpu);
   return gpu;
 }
 
