@@ -38,10 +38,11 @@ export interface ModelConfig {
 }
 
 const ARCHITECTURES = ['llama', 'mixattention'];
-const LAYER_KINDS: Record<string, LayerConfig['kind']> = {
-  full_attention: 'full',
-  sliding_attention: 'sliding',
-};
+const LAYER_KINDS = new Map<unknown, LayerConfig['kind']>([
+  [undefined, 'full'],
+  ['full_attention', 'full'],
+  ['sliding_attention', 'sliding'],
+]);
 
 /**
  * Reads a Hugging Face config.json of model_type `llama` or `mixattention`. Sliding windows and KV reuse come from
@@ -134,7 +135,7 @@ function parseLayers(config: JsonObject): LayerConfig[] {
 }
 
 function parseLayer(config: JsonObject, type: unknown, kvSource: unknown, index: number): LayerConfig {
-  const kind = type === undefined ? 'full' : LAYER_KINDS[String(type)];
+  const kind = LAYER_KINDS.get(type);
   if (kind === undefined) {
     return config.refuse('layer_types', `entry ${index} must be full_attention or sliding_attention`);
   }

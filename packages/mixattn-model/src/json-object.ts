@@ -2,6 +2,7 @@ import { InvalidModelError } from '@ensample/tensor';
 
 /** Typed, validated reads from one parsed JSON object; every refusal names the file, the key and the value. */
 export interface JsonObject {
+  keys(): string[];
   /** The raw value; `undefined` where the key is absent or null. */
   raw(key: string): unknown;
   integer(key: string, min: number, max: number, fallback?: number): number;
@@ -30,7 +31,8 @@ export function jsonObject(value: unknown, file: string, path = ''): JsonObject 
       `${file}: ${path || 'the content'} is ${show(value)}; expected a JSON object.`,
     );
   }
-  const raw = (key: string): unknown => (value as Record<string, unknown>)[key] ?? undefined;
+  const raw = (key: string): unknown =>
+    Object.hasOwn(value, key) ? ((value as Record<string, unknown>)[key] ?? undefined) : undefined;
   const refuse = (key: string, expected: string): never => {
     const name = path ? `${path}.${key}` : key;
     throw new InvalidModelError(`${file}: ${name} is ${show(raw(key))}; ${expected}.`);
@@ -41,6 +43,7 @@ export function jsonObject(value: unknown, file: string, path = ''): JsonObject 
     return fits ? found : refuse(key, `expected a number from ${min} to ${max}`);
   };
   return {
+    keys: () => Object.keys(value),
     raw,
     refuse,
     number,

@@ -128,7 +128,7 @@ describe('parseConfig', () => {
     ],
     [
       'a type',
-      { ...mixed, layer_types: ['a', 'b', 'c'] },
+      { ...mixed, layer_types: ['toString', 'b', 'c'] },
       'entry 0 must be full_attention or sliding_attention',
     ],
     ['too many owners', { ...mixed, kv_source: [0, 0, 0, 0] }, 'kv_source is [0,0,0,0]; it has 4 entries'],

@@ -1,0 +1,52 @@
+// 16-bit floats are kept as their bits (Uint16Array): Float16Array is missing in Node 20 and in older browsers.
+
+const F16_EXPONENT = 0x7c00;
+const BF16_EXPONENT = 0x7f80;
+const F32_EXPONENT = 0x7f800000;
+
+/** IEEE half precision, as bits, to f32; exact. */
+export function widenF16(bits: Uint16Array): Float32Array<ArrayBuffer> {
+  return Float32Array.from(bits, (half) => {
+    const exponent = (half & F16_EXPONENT) >> 10;
+    const fraction = half & 0x3ff;
+    const magnitude =
+      exponent === 0
+        ? fraction * 2 ** -24
+        : exponent === 31
+          ? fraction
+            ? NaN
+            : Infinity
+          : (1 + fraction / 1024) * 2 ** (exponent - 15);
+    return half & 0x8000 ? -magnitude : magnitude;
+  });
+}
+
+/** bfloat16, as bits, to f32; exact: it is the upper half of an f32. */
+export function widenBF16(bits: Uint16Array): Float32Array<ArrayBuffer> {
+  const words = new Uint32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) words[i] = (bits[i] ?? 0) << 16;
+  return new Float32Array(words.buffer);
+}
+
+/** Index of the first NaN or infinity among f16 bits, else −1. */
+export function firstNonFiniteF16(bits: Uint16Array): number {
+  return firstWithExponent(bits, F16_EXPONENT);
+}
+
+/** Index of the first NaN or infinity among bfloat16 bits, else −1. */
+export function firstNonFiniteBF16(bits: Uint16Array): number {
+  return firstWithExponent(bits, BF16_EXPONENT);
+}
+
+/** Index of the first NaN or infinity, else −1. */
+export function firstNonFiniteF32(values: Float32Array<ArrayBuffer>): number {
+  return firstWithExponent(new Uint32Array(values.buffer, values.byteOffset, values.length), F32_EXPONENT);
+}
+
+/** NaN and infinity are the values whose exponent bits are all ones. */
+function firstWithExponent(bits: Uint16Array | Uint32Array, mask: number): number {
+  for (let i = 0; i < bits.length; i++) {
+    if (((bits[i] ?? 0) & mask) === mask) return i;
+  }
+  return -1;
+}

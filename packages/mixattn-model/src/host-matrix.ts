@@ -1,0 +1,68 @@
+import { InvalidModelError } from '@ensample/tensor';
+
+/** Values a weight group shares one scale with, along the input. */
+export const GROUP_SIZE = 32;
+
+interface Shape {
+  /** Outputs. */
+  rows: number;
+  /** Inputs. */
+  columns: number;
+}
+
+/**
+ * A weight matrix in host memory, [rows, columns], rows outermost. f16 values are their bits.
+ * int8: value = data × scale, with one f16 scale for 32 columns (`scales` is [rows, columns / 32]).
+ */
+export type HostMatrix = Shape &
+  (
+    | { format: 'f32'; data: Float32Array<ArrayBuffer> }
+    | { format: 'f16'; data: Uint16Array<ArrayBuffer> }
+    | { format: 'int8'; data: Int8Array<ArrayBuffer>; scales: Uint16Array<ArrayBuffer> }
+  );
+
+/**
+ * Stacks matrices: the rows of the first, then those of the second, and so on. One matmul then serves them all.
+ *
+ * @throws InvalidModelError where formats or column counts differ
+ */
+export function concatRows(matrices: readonly [HostMatrix, ...HostMatrix[]]): HostMatrix {
+  const [first] = matrices;
+  const { format, columns } = first;
+  const odd = matrices.find((matrix) => matrix.format !== format || matrix.columns !== columns);
+  if (odd) {
+    throw new InvalidModelError(
+      `Matrices used together must have one format and width: got ${describe(first)} and ${describe(odd)}. Store both in the same dtype.`,
+    );
+  }
+  const data = matrices.map((matrix) => matrix.data);
+  const shape = { rows: matrices.reduce((sum, matrix) => sum + matrix.rows, 0), columns };
+  switch (format) {
+    case 'f32':
+      return { format, ...shape, data: join(Float32Array, data) };
+    case 'f16':
+      return { format, ...shape, data: join(Uint16Array, data) };
+    case 'int8': {
+      const scales = matrices.flatMap((matrix) => (matrix.format === 'int8' ? [matrix.scales] : []));
+      return { format, ...shape, data: join(Int8Array, data), scales: join(Uint16Array, scales) };
+    }
+  }
+}
+
+function describe(matrix: HostMatrix): string {
+  return `${matrix.format} [${matrix.rows}, ${matrix.columns}]`;
+}
+
+interface Settable {
+  set(values: ArrayLike<number>, offset: number): void;
+}
+
+function join<T extends Settable>(Type: new (length: number) => T, parts: readonly ArrayLike<number>[]): T {
+  const all = new Type(parts.reduce((sum, part) => sum + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
+  }
+  return all;
+}
