@@ -36,11 +36,10 @@ function checkpoint(dtype: keyof typeof ARRAYS): Record<string, TestTensor> {
     const data = new ARRAYS[type](Array.from({ length }, (_, i) => i % 100));
     tensors[name] = { dtype: type, shape: [...shape], data };
   };
-  };
   for (const [name, shape] of expectedShapes(config)) {
     put(`${name}.weight`, dtype === 'I8' && shape.length === 1 ? 'F16' : dtype, shape);
-    if (dtype === 'I8' && shape.length === 2)
-      put(`${name}.weight_scale`, 'F16', [shape[0] ?? 0, (shape[1] ?? 0) / 32]);
+    const [rows = 0, columns = 0] = shape;
+    if (dtype === 'I8' && columns > 0) put(`${name}.weight_scale`, 'F16', [rows, columns / 32]);
   }
   return tensors;
 }
