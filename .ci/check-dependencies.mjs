@@ -1,5 +1,5 @@
 // Who imports whom. Fails where a package imports what it does not declare, where it imports a package that does not
-// lie below it, and where imports inside a package close a circle. Run by `pnpm check:deps`.
+// lie below it, and where imports inside a package close a circle. Run by `npm run check:deps`.
 import { readdir, readFile } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';

@@ -1,5 +1,5 @@
 // What a user gets: builds and packs every public package, checks each tarball (publint, attw), installs all of them
-// with npm outside the workspace, runs the command there, and weighs the browser bundle. Run by `pnpm check:packages`.
+// with npm outside the workspace, runs the command there, and weighs the browser bundle. Run by `npm run check:packages`.
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
