@@ -1,5 +1,6 @@
 import { isSoftware } from './capabilities.ts';
 import { UnsupportedFeatureError } from './errors.ts';
+import { quietPolling } from './quiet-polling.ts';
 import { addSoftwareDriver, hasVulkanLoader } from './software-driver.ts';
 
 /** How {@link nodeGpu} finds an adapter. */
@@ -50,7 +51,10 @@ export async function nodeGpu(options: NodeGpuOptions = {}): Promise<GPU> {
   const found =
     onSystem.info || !mayUseSoftware(wanted) || !addSoftwareDriver() ? onSystem : await probe(dawn, flags);
   if (!found.info) throw new UnsupportedFeatureError(`${missing(wanted, found)} ${INSTALL_DRIVER}`);
-  if (wanted === undefined && isSoftware(found.info)) (options.onNotice ?? console.warn)(notice(found.info));
+  if (isSoftware(found.info)) {
+    quietPolling();
+    if (wanted === undefined) (options.onNotice ?? console.warn)(notice(found.info));
+  }
   return found.gpu;
 }
 
