@@ -54,7 +54,7 @@ export function urlFiles(baseUrl: string | URL, options: UrlFilesOptions = {}): 
 
 function folderUrl(baseUrl: string | URL): URL {
   try {
-    const url = new URL(baseUrl, globalThis.location?.href);
+    const url = new URL(baseUrl, (globalThis as { location?: Location }).location?.href);
     if (!url.pathname.endsWith('/')) url.pathname += '/';
     return url;
   } catch (cause) {
@@ -81,7 +81,10 @@ export function parseJson(text: string, where: string): unknown {
 }
 
 function memorySource(bytes: Uint8Array<ArrayBuffer>): ByteSource {
-  return { size: bytes.length, read: async (offset, length) => bytes.subarray(offset, offset + length) };
+  return {
+    size: bytes.length,
+    read: (offset, length) => Promise.resolve(bytes.subarray(offset, offset + length)),
+  };
 }
 
 async function download(

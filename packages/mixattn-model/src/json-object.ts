@@ -17,7 +17,7 @@ export interface JsonObject {
 
 /** A value as error messages show it, cut to a readable length. */
 export function show(value: unknown): string {
-  const text = value === undefined ? 'missing' : (JSON.stringify(value) ?? typeof value);
+  const text = value === undefined ? 'missing' : JSON.stringify(value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
@@ -33,24 +33,22 @@ export function jsonObject(value: unknown, file: string, path = ''): JsonObject 
   }
   const raw = (key: string): unknown =>
     Object.hasOwn(value, key) ? ((value as Record<string, unknown>)[key] ?? undefined) : undefined;
+  const nameOf = (key: string): string => (path ? `${path}.${key}` : key);
   const refuse = (key: string, expected: string): never => {
-    const name = path ? `${path}.${key}` : key;
-    throw new InvalidModelError(`${file}: ${name} is ${show(raw(key))}; ${expected}.`);
-  };
-  const number = (key: string, min: number, max: number, fallback?: number): number => {
-    const found = raw(key) ?? fallback;
-    const fits = typeof found === 'number' && found >= min && found <= max;
-    return fits ? found : refuse(key, `expected a number from ${min} to ${max}`);
+    throw new InvalidModelError(`${file}: ${nameOf(key)} is ${show(raw(key))}; ${expected}.`);
   };
   return {
     keys: () => Object.keys(value),
     raw,
     refuse,
-    number,
     integer: (key, min, max, fallback) => {
       const found = raw(key) ?? fallback;
-      const fits = typeof found === 'number' && Number.isInteger(found) && found >= min && found <= max;
+      const fits = isWithin(found, min, max) && Number.isInteger(found);
       return fits ? found : refuse(key, `expected an integer from ${min} to ${max}`);
+    },
+    number: (key, min, max, fallback) => {
+      const found = raw(key) ?? fallback;
+      return isWithin(found, min, max) ? found : refuse(key, `expected a number from ${min} to ${max}`);
     },
     boolean: (key, fallback) => {
       const found = raw(key) ?? fallback;
@@ -64,7 +62,10 @@ export function jsonObject(value: unknown, file: string, path = ''): JsonObject 
       const found = raw(key);
       return found === undefined || Array.isArray(found) ? found : refuse(key, 'expected an array');
     },
-    object: (key) =>
-      raw(key) === undefined ? undefined : jsonObject(raw(key), file, path ? `${path}.${key}` : key),
+    object: (key) => (raw(key) === undefined ? undefined : jsonObject(raw(key), file, nameOf(key))),
   };
+}
+
+function isWithin(value: unknown, min: number, max: number): value is number {
+  return typeof value === 'number' && value >= min && value <= max;
 }

@@ -93,16 +93,18 @@ function createEncoder(json: TokenizerJson, config: object, special: ReadonlyMap
     },
   };
   try {
-    return new HuggingFaceTokenizer(plain, config) as Encoder;
+    return new Library(plain, config);
   } catch (cause) {
     throw new InvalidModelError(`tokenizer.json cannot be used: ${String(cause)}.`, { cause });
   }
 }
 
-/** The part of the library's tokenizer used here. */
+/** The part of the library's tokenizer used here; its own types do not resolve under `nodenext`. */
 interface Encoder {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
 }
+
+const Library = HuggingFaceTokenizer as new (json: object, config: object) => Encoder;
 
 /** The parts of tokenizer.json used here, after `readVocabulary` has checked them. */
 interface TokenizerJson {

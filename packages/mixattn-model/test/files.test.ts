@@ -11,9 +11,9 @@ describe('urlFiles', () => {
   /** A server of one response; sends `body` in two chunks. */
   function server(headers: Record<string, string>, status = 200): typeof fetch & { urls: string[] } {
     const urls: string[] = [];
-    const answer: typeof fetch = async (url, init) => {
-      init?.signal?.throwIfAborted();
-      urls.push(String(url));
+    const answer = (url: URL, init?: RequestInit): Promise<Response> => {
+      if (init?.signal?.aborted) return Promise.reject(init.signal.reason as Error);
+      urls.push(url.href);
       const chunks = [body.slice(0, 4), body.slice(4)];
       const stream = new ReadableStream({
         pull: (controller) => {
@@ -22,9 +22,10 @@ describe('urlFiles', () => {
           else controller.close();
         },
       });
-      return new Response(stream, { headers, status, statusText: status === 404 ? 'Not Found' : 'OK' });
+      const statusText = status === 404 ? 'Not Found' : 'OK';
+      return Promise.resolve(new Response(stream, { headers, status, statusText }));
     };
-    return Object.assign(answer, { urls });
+    return Object.assign(answer as typeof fetch, { urls });
   }
 
   it('downloads a file whole, with progress', async () => {

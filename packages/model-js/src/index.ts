@@ -36,8 +36,12 @@ function source(name: string, { baseUrl }: SourceOptions): ModelSource {
   return {
     name,
     frame: codeFrame,
-    files: async (options) =>
-      baseUrl === undefined ? packagedFiles(name, options) : urlFiles(modelUrl(baseUrl, name), options),
+    files: (options) => {
+      const packaged = baseUrl === undefined;
+      return Promise.resolve(
+        packaged ? packagedFiles(name, options) : urlFiles(modelUrl(baseUrl, name), options),
+      );
+    },
   };
 }
 
