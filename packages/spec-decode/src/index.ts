@@ -1,0 +1,6 @@
+export {
+  bassController,
+  expectedTokens,
+  type BassOptions,
+  type DraftLengthController,
+} from './draft-length.ts';
