@@ -75,8 +75,8 @@ async function checkPackage(folder) {
 /** Every bare import must be declared: pnpm links only that, but hoisting and the root's tools can hide a gap. */
 function checkDeclared(files, declared, where = 'dependencies or devDependencies') {
   for (const [file, imports] of files) {
-    for (const specifier of imports) {
-      if (specifier.startsWith('.') || isBuiltin(specifier)) continue;
+    for (const { specifier } of imports) {
+      if (/^[.#]/.test(specifier) || isBuiltin(specifier)) continue; // # is the package's own import map
       const packageName = /^(@[^/]+\/)?[^/]+/.exec(specifier)[0];
       if (!declared.includes(packageName))
         problems.push(
@@ -86,7 +86,7 @@ function checkDeclared(files, declared, where = 'dependencies or devDependencies
   }
 }
 
-/** Depth-first search; a file met again on the current path closes a circle. */
+/** Depth-first search; a file met again on the current path closes a circle. Types are gone at run time: no circle. */
 function checkCircles(files) {
   const done = new Set();
   const visit = (file, path) => {
@@ -97,19 +97,24 @@ function checkCircles(files) {
     }
     if (done.has(file)) return;
     done.add(file);
-    const relatives = (files.get(file) ?? []).filter((specifier) => specifier.startsWith('.'));
-    for (const specifier of relatives) visit(resolve(dirname(file), specifier), [...path, file]);
+    const followed = (files.get(file) ?? []).filter(
+      ({ specifier, typeOnly }) => specifier.startsWith('.') && !typeOnly,
+    );
+    for (const { specifier } of followed) visit(resolve(dirname(file), specifier), [...path, file]);
   };
   for (const file of files.keys()) visit(file, []);
 }
 
-/** File → specifiers of its imports, re-exports and dynamic imports; types count too. */
+/** File → its imports, re-exports and dynamic imports. */
 async function importsOf(folder) {
   const names = await readdir(folder, { recursive: true }).catch(() => []);
   const files = new Map();
   for (const name of names.filter((name) => /\.tsx?$/.test(name))) {
     const text = await readFile(join(folder, name), 'utf8');
-    const imports = ts.preProcessFile(text, true, true).importedFiles.map(({ fileName }) => fileName);
+    const imports = ts.preProcessFile(text, true, true).importedFiles.map(({ fileName: specifier, pos }) => {
+      const statement = text.slice(text.lastIndexOf(';', pos) + 1, pos).trimStart();
+      return { specifier, typeOnly: /(^|\n)(import|export) type /.test(statement) };
+    });
     files.set(join(folder, name), imports);
     importCount += imports.length;
   }
