@@ -7,12 +7,12 @@ const marker = Symbol.for('ensample.error');
 export class EnsampleError extends Error {
   /** Machine-readable reason, e.g. `'INVALID_OPTION'`. */
   readonly code: string;
-  readonly [marker]: true = true;
 
   constructor(code: string, message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = new.target.name;
     this.code = code;
+    Object.defineProperty(this, marker, { value: true });
   }
 
   /** True for errors of any copy of this package. */

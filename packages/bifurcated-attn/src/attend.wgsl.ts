@@ -1,0 +1,248 @@
+/** Bindings and task list shared by both attention kernels. A task is a part of a stretch's keys for some of its query vectors. */
+export const attendHead = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> batch: array<vec4u>;           // [1 + rows]: token, position, leaf, sequence
+@group(0) @binding(1) var<storage, read> plan: array<u32>;
+@group(0) @binding(2) var<storage, read> q: array<vec4f>;               // [rows, Q_STRIDE / 4], query heads first
+@group(0) @binding(3) var<storage, read> kv: array<vec4<KV>>;           // [pages, 2, KV_HEADS, PAGE, HEAD_DIM / 4]
+@group(0) @binding(4) var<storage, read_write> partial: array<vec4f>;   // [slots, HEADS, HEAD_DIM / 4]
+@group(0) @binding(5) var<storage, read_write> log_sums: array<f32>;    // [slots, HEADS]
+
+const QUADS = HEAD_DIM / 4u;
+const LOWEST = -1e30;
+const SHARE = HEADS / KV_HEADS;                                          // query heads per key/value head
+
+struct Task { record: u32, split: u32, first: u32, count: u32 }
+
+// Query vectors of a stretch are numbered row by row, SHARE to a row.
+fn task_at(index: u32) -> Task {
+  let a = plan[index];
+  let b = plan[index + 1u];
+  return Task(a & 0xffffu, b & 0xffffu, a >> 16u, b >> 16u);
+}
+
+struct Span { begin: u32, end: u32 }
+
+// Keys of a part, relative to the segment's start: parts begin at multiples of the chunk, so that which keys are
+// added up together does not depend on how far a window has moved.
+fn span_of(s: Segment, split: u32) -> Span {
+  let from = ((s.start - s.base) / s.chunk + split) * s.chunk;
+  return Span(max(from, s.start - s.base), min(from + s.chunk, s.end - s.base));
+}
+`;
+
+/** For CPU drivers: an invocation attends for one query vector, four keys at a time, without barriers. */
+export const attendThread = /* wgsl */ `
+@compute @workgroup_size(VECTORS)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  if (batch[0].x == 0u) { return; }
+  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
+  let first = plan[directory];
+  for (var t = group.x; t < plan[directory + 1u]; t += groups.x) {
+    let task = task_at(first + 2u * t);
+    if (lane < task.count) { attend(task, task.first + lane, group.y); }
+  }
+}
+
+fn attend(task: Task, vector: u32, kv_head: u32) {
+  let s = segment_at(task.record);
+  let row = s.first_row + vector / SHARE;
+  let head = kv_head * SHARE + vector % SHARE;
+  let slot = (s.partials + task.split * s.rows + vector / SHARE) * HEADS + head;
+  let position = batch[1u + row].y;
+  var span = span_of(s, task.split);
+  span.end = min(span.end, position + 1u - min(position + 1u, s.base));
+  if (WINDOW > 0u && position + 1u > WINDOW + s.base) { span.begin = max(span.begin, position + 1u - WINDOW - s.base); }
+
+  var query: array<vec4f, QUADS>;
+  var sum: array<vec4f, QUADS>;
+  for (var d = 0u; d < QUADS; d++) { query[d] = q[row * (Q_STRIDE / 4u) + head * QUADS + d] * SCALE; }
+  var top = LOWEST;
+  var total = 0.0;
+  for (var k = span.begin & ~3u; k < span.end; k += 4u) {
+    let keys = kv_quad(s, k, 0u, kv_head);
+    var score = vec4f();
+    for (var d = 0u; d < QUADS; d++) {
+      let v = query[d];
+      score += vec4f(
+        dot(v, vec4f(kv[keys + d])), dot(v, vec4f(kv[keys + QUADS + d])),
+        dot(v, vec4f(kv[keys + 2u * QUADS + d])), dot(v, vec4f(kv[keys + 3u * QUADS + d])),
+      );
+    }
+    let at = vec4u(k, k + 1u, k + 2u, k + 3u);
+    score = select(vec4f(LOWEST), score, (at >= vec4u(span.begin)) & (at < vec4u(span.end)));
+    let best = max(max(score.x, score.y), max(score.z, score.w));
+    if (best > top) {
+      let shrink = exp(top - best);
+      for (var d = 0u; d < QUADS; d++) { sum[d] *= shrink; }
+      total *= shrink;
+      top = best;
+    }
+    let weight = exp(score - top);
+    total += weight.x + weight.y + weight.z + weight.w;
+    let values = kv_quad(s, k, 1u, kv_head);
+    for (var d = 0u; d < QUADS; d++) {
+      sum[d] += weight.x * vec4f(kv[values + d]) + weight.y * vec4f(kv[values + QUADS + d])
+        + weight.z * vec4f(kv[values + 2u * QUADS + d]) + weight.w * vec4f(kv[values + 3u * QUADS + d]);
+    }
+  }
+  if (total == 0.0) { log_sums[slot] = LOWEST; return; }
+  log_sums[slot] = top + log(total);
+  for (var d = 0u; d < QUADS; d++) { partial[slot * QUADS + d] = sum[d] / total; }
+}
+`;
+
+/**
+ * For GPUs: a workgroup attends for a tile of VECTORS query vectors, so that a key read from memory serves them all.
+ * Invocations hold one key × several vectors while scoring, one quad of columns × several vectors while adding up.
+ */
+export const attendTile = /* wgsl */ `
+const WIDTH = 128u;
+const KEYS = 32u;                                     // keys a round
+const SCORED = (VECTORS + 3u) / 4u;                   // vectors an invocation scores: WIDTH / KEYS = 4 share a key
+const COLUMN_GROUPS = WIDTH / QUADS;
+const SUMMED = (VECTORS + COLUMN_GROUPS - 1u) / COLUMN_GROUPS;
+var<workgroup> query: array<vec4f, VECTORS * QUADS>;
+var<workgroup> scores: array<f32, VECTORS * KEYS>;
+var<workgroup> top: array<f32, VECTORS>;
+var<workgroup> total: array<f32, VECTORS>;
+var<workgroup> shrink: array<f32, VECTORS>;
+
+@compute @workgroup_size(WIDTH)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  if (batch[0].x == 0u) { return; }
+  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
+  let first = plan[directory];
+  let count = plan[directory + 1u];
+  for (var t = group.x; t < count; t += groups.x) { attend(task_at(first + 2u * t), group.y, lane); }
+}
+
+fn attend(task: Task, kv_head: u32, lane: u32) {
+  let s = segment_at(task.record);
+  workgroupBarrier();
+  for (var i = lane; i < task.count * QUADS; i += WIDTH) {
+    let vector = task.first + i / QUADS;
+    let head = kv_head * SHARE + vector % SHARE;
+    query[i] = q[(s.first_row + vector / SHARE) * (Q_STRIDE / 4u) + head * QUADS + i % QUADS] * SCALE;
+  }
+  if (lane < VECTORS) { top[lane] = LOWEST; total[lane] = 0.0; }
+  var sums: array<vec4f, SUMMED>;
+  let span = span_of(s, task.split);
+  for (var k = span.begin & ~31u; k < span.end; k += KEYS) {
+    workgroupBarrier();
+    score(task, s, span, k, kv_head, lane);
+    workgroupBarrier();
+    if (lane < task.count) { soften(lane); }
+    workgroupBarrier();
+    let group = lane / QUADS;
+    if (group < COLUMN_GROUPS) {
+      for (var i = 0u; i < SUMMED; i++) { sums[i] *= shrink[min(group + i * COLUMN_GROUPS, VECTORS - 1u)]; }
+      for (var j = 0u; j < min(KEYS, span.end - k); j++) {
+        let value = vec4f(kv[kv_quad(s, k + j, 1u, kv_head) + lane % QUADS]);
+        for (var i = 0u; i < SUMMED; i++) {
+          sums[i] += scores[min(group + i * COLUMN_GROUPS, VECTORS - 1u) * KEYS + j] * value;
+        }
+      }
+    }
+  }
+  workgroupBarrier();
+  let group = lane / QUADS;
+  for (var i = 0u; i < SUMMED; i++) {
+    let v = group + i * COLUMN_GROUPS;
+    if (group < COLUMN_GROUPS && v < task.count && total[v] > 0.0) {
+      partial[slot_of(task, s, v, kv_head) * QUADS + lane % QUADS] = sums[i] / total[v];
+    }
+  }
+  if (lane < task.count) {
+    log_sums[slot_of(task, s, lane, kv_head)] = select(LOWEST, top[lane] + log(total[lane]), total[lane] > 0.0);
+  }
+}
+
+fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
+  let vector = task.first + v;
+  return (s.partials + task.split * s.rows + vector / SHARE) * HEADS + kv_head * SHARE + vector % SHARE;
+}
+
+fn score(task: Task, s: Segment, span: Span, k: u32, kv_head: u32, lane: u32) {
+  let key = k + lane % KEYS;
+  let keys = kv_quad(s, min(key, span.end - 1u), 0u, kv_head);
+  var dots: array<f32, SCORED>;
+  for (var d = 0u; d < QUADS; d++) {
+    let v = vec4f(kv[keys + d]);
+    for (var i = 0u; i < SCORED; i++) { dots[i] += dot(v, query[min(lane / KEYS + 4u * i, VECTORS - 1u) * QUADS + d]); }
+  }
+  for (var i = 0u; i < SCORED; i++) {
+    let v = lane / KEYS + 4u * i;
+    if (v < VECTORS) {
+      let position = batch[1u + s.first_row + min(task.first + v, task.first + task.count - 1u) / SHARE].y;
+      let at = key + s.base;
+      let seen = key >= span.begin && key < span.end && at <= position && (WINDOW == 0u || at + WINDOW > position);
+      scores[v * KEYS + lane % KEYS] = select(LOWEST, dots[i], seen && v < task.count);
+    }
+  }
+}
+
+// One step of the online softmax for vector v: scores become weights.
+fn soften(v: u32) {
+  var best = top[v];
+  for (var j = 0u; j < KEYS; j++) { best = max(best, scores[v * KEYS + j]); }
+  shrink[v] = exp(top[v] - best);
+  var sum = total[v] * shrink[v];
+  for (var j = 0u; j < KEYS; j++) {
+    let s = scores[v * KEYS + j];
+    let weight = select(exp(s - best), 0.0, s <= LOWEST);
+    scores[v * KEYS + j] = weight;
+    sum += weight;
+  }
+  top[v] = best;
+  total[v] = sum;
+}
+`;
+
+/**
+ * Joins a row's partial results by log-sum-exp: o = Σ exp(lseᵢ − M) oᵢ / Σ exp(lseᵢ − M), in f32, walking from
+ * the row's leaf to the root. Exact up to rounding: it is one softmax over the joined keys.
+ */
+export const mergeBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> batch: array<vec4u>;            // [1 + rows]: token, position, leaf, sequence
+@group(0) @binding(1) var<storage, read> plan: array<u32>;
+@group(0) @binding(2) var<storage, read> partial: array<vec4f>;          // [slots, HEADS, HEAD_DIM / 4]
+@group(0) @binding(3) var<storage, read> log_sums: array<f32>;           // [slots, HEADS]
+@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;          // [rows, HEADS, HEAD_DIM / 4]
+
+const QUADS = HEAD_DIM / 4u;
+const LOWEST = -1e30;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= HEADS * QUADS || id.y >= batch[0].x) { return; }
+  let head = id.x / QUADS;
+  var top = LOWEST;
+  var total = 0.0;
+  var sum = vec4f();
+  for (var record = batch[1u + id.y].z + 1u; record > 0u;) {
+    let s = segment_at(record - 1u);
+    for (var split = 0u; split < s.splits; split++) {
+      let slot = (s.partials + split * s.rows + id.y - s.first_row) * HEADS + head;
+      let log_sum = log_sums[slot];
+      if (log_sum > LOWEST) {
+        let best = max(top, log_sum);
+        let shrink = exp(top - best);
+        let weight = exp(log_sum - best);
+        sum = sum * shrink + weight * partial[slot * QUADS + id.x % QUADS];
+        total = total * shrink + weight;
+        top = best;
+      }
+    }
+    record = s.parent;
+  }
+  y[id.y * HEADS * QUADS + id.x] = sum / total;
+}
+`;

@@ -1,0 +1,192 @@
+import { append, kvPrelude, segmentChunk, segmentConstants, type KvCache, type RowPlace, type StepSequence } from '@ensample/kv-cache';
+import { InvalidOptionError, kernel, type Batch, type Device, type GpuTensor, type Kernel, type Pass } from '@ensample/tensor';
+import { attendHead, attendThread, attendTile, mergeBody } from './attend.wgsl.ts';
+import { planStep, type ReadBytes, type StepPlan, type Tiling } from './plan.ts';
+
+/** Options of {@link Attention}. */
+export interface AttentionOptions {
+  /** Query heads; a multiple of the cache's key/value heads. */
+  readonly heads: number;
+  /** Who reads a shared segment; see {@link Tiling}. Default `'shared'`. */
+  readonly reading?: Tiling['reading'];
+}
+
+/** Tensors of one layer's attention. */
+export interface AttentionTensors {
+  readonly batch: Batch;
+  /** `[rows, stride]`: rotated queries `[heads, headDim]` first. */
+  readonly q: GpuTensor<'f32'>;
+  /** `[rows, heads, headDim]` */
+  readonly y: GpuTensor<'f32'>;
+}
+
+/** Partial results never take more than this. */
+const partialBytes = 32 * 2 ** 20;
+const chunkTokens = 256;
+const planGrowth = 4096;
+
+/**
+ * Attention of a step's rows over the segment tree. {@link update} makes the plan once a step, all layers use it:
+ * each segment is attended once for all rows below it, and partial results are merged by log-sum-exp. With one
+ * shared prompt and n samples this is bifurcated attention; nothing in the code asks for that case.
+ */
+export class Attention {
+  readonly cache: KvCache;
+  readonly heads: number;
+  readonly #device: Device;
+  readonly #tiling: Tiling;
+  #plan: GpuTensor<'u32'>;
+  #words: Uint32Array<ArrayBuffer> = new Uint32Array(0);
+  #partial: GpuTensor<'f32'>;
+  #logSums: GpuTensor<'f32'>;
+  #slots: number;
+  #version = 0;
+  #reads: ReadBytes = { planned: 0, perSequence: 0 };
+
+  /** @throws InvalidOptionError when heads is not a multiple of the key/value heads, or a head size is not supported. */
+  constructor(cache: KvCache, { heads, reading = 'shared' }: AttentionOptions) {
+    const { kvHeads, headDim } = cache.layout;
+    if (heads % kvHeads !== 0) {
+      throw new InvalidOptionError(`${heads} query heads cannot share ${kvHeads} key/value heads evenly`);
+    }
+    if (headDim % 4 !== 0 || headDim < 16 || headDim > 256) {
+      throw new InvalidOptionError(`head size ${headDim} must be a multiple of 4 from 16 to 256`);
+    }
+    this.cache = cache;
+    this.heads = heads;
+    this.#device = cache.device;
+    // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
+    this.#tiling = { chunk: Math.max(chunkTokens, cache.pageTokens), vectors: headDim > 128 ? 8 : 16, reading };
+    this.#plan = this.#device.tensor('u32', [planGrowth]);
+    this.#slots = 64;
+    [this.#partial, this.#logSums] = this.#makePartials();
+  }
+
+  /** The plan as kernels read it; {@link update} may replace it, see {@link version}. */
+  get plan(): GpuTensor<'u32'> {
+    return this.#plan;
+  }
+
+  /** Changes whenever a buffer was replaced: what was recorded before must be recorded again. */
+  get version(): number {
+    return this.#version + this.cache.version;
+  }
+
+  /** KV bytes that a step of the present plan reads. */
+  get reads(): ReadBytes {
+    return this.#reads;
+  }
+
+  /**
+   * Plans a step and uploads what changed (at most one write).
+   * @returns for each sequence, in the order given, its rows and the leaf index that its batch entries need.
+   */
+  update(step: readonly StepSequence[]): readonly RowPlace[] {
+    const { kvHeads } = this.cache.layout;
+    const plan = this.#fitting(planStep(this.cache, this.heads / kvHeads, this.#tiling, step), step);
+    this.#reads = plan.reads;
+    this.#grow(plan);
+    this.#upload(plan.words);
+    return plan.places;
+  }
+
+  /** Longer chunks where the partial results would take too much memory. */
+  #fitting(plan: StepPlan, step: readonly StepSequence[]): StepPlan {
+    const { headDim, kvHeads } = this.cache.layout;
+    const most = Math.max(plan.rows, Math.floor(partialBytes / (4 * this.heads * (headDim + 1))));
+    let fitting = plan;
+    for (let { chunk } = this.#tiling; fitting.slots > most && chunk < 2 ** 20; chunk *= 2) {
+      fitting = planStep(this.cache, this.heads / kvHeads, { ...this.#tiling, chunk: 2 * chunk }, step);
+    }
+    return fitting;
+  }
+
+  #grow({ words, slots }: StepPlan): void {
+    if (words.byteLength > this.#plan.byteLength) {
+      this.#plan.destroy();
+      this.#plan = this.#device.tensor('u32', [Math.ceil((2 * words.length) / planGrowth) * planGrowth]);
+      this.#words = new Uint32Array(0);
+      this.#version++;
+    }
+    if (slots > this.#slots) {
+      this.#partial.destroy();
+      this.#logSums.destroy();
+      this.#slots = 2 ** Math.ceil(Math.log2(slots));
+      [this.#partial, this.#logSums] = this.#makePartials();
+      this.#version++;
+    }
+  }
+
+  #makePartials(): [GpuTensor<'f32'>, GpuTensor<'f32'>] {
+    const { headDim } = this.cache.layout;
+    const shape = [this.#slots, this.heads];
+    return [this.#device.tensor('f32', [...shape, headDim]), this.#device.tensor('f32', shape)];
+  }
+
+  #upload(words: Uint32Array<ArrayBuffer>): void {
+    let first = 0;
+    while (first < words.length && words[first] === this.#words[first]) first++;
+    let end = words.length;
+    while (end > first && end <= this.#words.length && words[end - 1] === this.#words[end - 1]) end--;
+    if (end > first) this.#device.write(this.#plan, words.subarray(first, end), 4 * first);
+    this.#words = words;
+  }
+
+  /** Records the writing of a step's keys and values for an owner layer; see `append` of `@ensample/kv-cache`. */
+  append(
+    pass: Pass,
+    layer: number,
+    { batch, x }: { batch: Batch; x: GpuTensor<'f32'> },
+    shape: { stride: number; keysAt: number; rows: number },
+  ): void {
+    append(pass, this.cache, layer, { batch, plan: this.#plan, x }, shape);
+  }
+
+  /** Records attention of one layer: partial results per slab, then the merge. */
+  run(pass: Pass, layer: number, { batch, q, y }: AttentionTensors, { stride, rows }: { stride: number; rows: number }): void {
+    const { headDim, kvHeads } = this.cache.layout;
+    const plan = this.#plan;
+    const partial = this.#partial;
+    const log_sums = this.#logSums;
+    for (let slab = 0; slab < this.cache.slabs; slab++) {
+      const kv = this.cache.buffer(layer, slab);
+      if (!kv) continue;
+      const code = this.#attendKernel(layer, slab, stride);
+      pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#workgroups(rows), kvHeads]);
+    }
+    const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
+    pass.run(this.#mergeKernel(layer), { batch, plan, partial, log_sums, y }, grid);
+  }
+
+  /** Workgroups stride over the tasks, so that a recording serves any plan. */
+  #workgroups(rows: number): number {
+    const { kvHeads } = this.cache.layout;
+    return this.#device.tier.attention === 'thread' ? Math.max(16, rows) : Math.max(64, Math.ceil(2048 / kvHeads), rows);
+  }
+
+  #attendKernel(layer: number, slab: number, stride: number): Kernel {
+    const { headDim } = this.cache.layout;
+    const kind = this.cache.places[layer]?.kind ?? 0;
+    const constants = {
+      ...segmentConstants(this.cache, kind, slab),
+      HEADS: this.heads,
+      Q_STRIDE: stride,
+      WINDOW: this.cache.kinds[kind]?.window ?? 0,
+      VECTORS: this.#tiling.vectors,
+      SCALE: `${(1 / Math.sqrt(headDim)).toExponential()}f`,
+    };
+    const body = this.#device.tier.attention === 'thread' ? attendThread : attendTile;
+    return kernel('attend', { ...kvPrelude(this.cache), constants }, segmentChunk, attendHead, body);
+  }
+
+  #mergeKernel(layer: number): Kernel {
+    const kind = this.cache.places[layer]?.kind ?? 0;
+    const constants = { ...segmentConstants(this.cache, kind, 0), HEADS: this.heads };
+    return kernel('merge', { constants }, segmentChunk, mergeBody);
+  }
+
+  /** Frees the plan and the partial results (the cache is its owner's). */
+  destroy(): void {
+    for (const tensor of [this.#plan, this.#partial, this.#logSums]) tensor.destroy();
+  }
+}

@@ -1,0 +1,2 @@
+export { Attention, type AttentionOptions, type AttentionTensors } from './attention.ts';
+export { planStep, type ReadBytes, type StepPlan, type Tiling } from './plan.ts';

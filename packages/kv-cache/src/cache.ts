@@ -1,0 +1,183 @@
+import { InvalidOptionError, invariant, type Device, type GpuTensor } from '@ensample/tensor';
+import { kindsOf, placesOf, type KvKind, type KvLayout, type LayerPlace } from './layout.ts';
+import { PagePool } from './pool.ts';
+import { extendRun, trimRun, type Segment } from './segment.ts';
+import { Sequence } from './sequence.ts';
+
+/** Options of {@link KvCache}. */
+export interface KvCacheOptions {
+  /** Tokens in a page; a power of two from 4 to 256. Default 32. */
+  readonly pageTokens?: number;
+  /** Tokens by which a leaf may be cut back exactly (rejected drafts) on models with windows. Default 32. */
+  readonly draftLimit?: number;
+  /** Element type. Default: the device tier's. */
+  readonly dtype?: 'f32' | 'f16';
+}
+
+/** Bytes of KV. */
+export interface KvMemory {
+  /** Of pages in use by segments. */
+  readonly used: number;
+  /** Of all slabs on the device. */
+  readonly allocated: number;
+}
+
+/**
+ * Keys and values of all sequences, as a tree of segments over pools of pages: one pool per kind of
+ * owner (all positions, or a window), with the same page numbers for every owner of the kind.
+ */
+export class KvCache {
+  readonly device: Device;
+  readonly layout: KvLayout;
+  readonly kinds: readonly KvKind[];
+  /** For each layer, where its KV is. */
+  readonly places: readonly LayerPlace[];
+  readonly pools: readonly PagePool[];
+  readonly pageTokens: number;
+  readonly draftLimit: number;
+  readonly dtype: 'f32' | 'f16';
+  #version = 0;
+
+  constructor(device: Device, layout: KvLayout, options: KvCacheOptions = {}) {
+    const { pageTokens = 32, draftLimit = 32, dtype = device.tier.kv } = options;
+    checkPage(pageTokens);
+    this.device = device;
+    this.layout = layout;
+    this.kinds = kindsOf(layout);
+    this.places = placesOf(layout, this.kinds);
+    this.pageTokens = pageTokens;
+    this.draftLimit = draftLimit;
+    this.dtype = dtype;
+    const { kvHeads, headDim } = layout;
+    this.pools = this.kinds.map(
+      ({ owners }) => new PagePool(device, { owners: owners.length, kvHeads, headDim, tokens: pageTokens, dtype }),
+    );
+  }
+
+  /** A new, empty sequence. */
+  sequence(): Sequence {
+    return new Sequence(this, undefined, 0);
+  }
+
+  /** Most slabs that any kind has; attention is recorded once per slab. */
+  get slabs(): number {
+    return Math.max(1, ...this.pools.map((pool) => pool.slabs.length));
+  }
+
+  /** Changes whenever slabs do: what was recorded with other slabs must be recorded again. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /**
+   * Sees to it that sequences can take `pages[kind]` more pages without growing the pools.
+   * @throws OutOfMemoryError when a page or slab is larger than the device allows.
+   */
+  ensure(pages: readonly number[]): void {
+    this.pools.forEach((pool, k) => {
+      const wanted = pages[k] ?? 0;
+      if (wanted > 0 && pool.ensure(wanted)) this.#version++;
+    });
+  }
+
+  /** Bytes in use and on the device. */
+  get memory(): KvMemory {
+    const allocated = this.pools.flatMap((pool) => pool.slabs.flatMap((slab) => slab.buffers));
+    return {
+      used: this.pools.reduce((sum, pool) => sum + pool.usedBytes, 0),
+      allocated: allocated.reduce((sum, buffer) => sum + buffer.byteLength, 0),
+    };
+  }
+
+  /** The buffer a layer reads (and writes, if it owns) in a slab; undefined where its kind has fewer slabs. */
+  buffer(layer: number, slab: number): GpuTensor | undefined {
+    const place = this.places[layer];
+    return place && this.pools[place.kind]?.slabs[slab]?.buffers[place.owner];
+  }
+
+  /**
+   * Pages that a segment of `tokens` tokens takes in a kind, when it grows by up to `step` tokens at a time:
+   * all of them, or a ring of window + draft limit + step tokens.
+   */
+  pagesFor(kind: KvKind, tokens: number, step: number): number {
+    const all = Math.ceil(tokens / this.pageTokens);
+    if (kind.window === undefined) return all;
+    return Math.min(all, Math.ceil((kind.window - 1 + this.draftLimit + step) / this.pageTokens) + 1);
+  }
+
+  /** Lowest position that a sequence of `length` tokens may still need in a kind, `slack` tokens of rollback included. */
+  lowestNeeded(kind: KvKind, length: number, slack: number = this.draftLimit): number {
+    return kind.window === undefined ? 0 : Math.max(0, length - slack - kind.window + 1);
+  }
+
+  /** @internal A segment after `parent`, in slabs with the most room. */
+  createSegment(parent: Segment | undefined, start: number): Segment {
+    const runs = this.pools.map((pool) => ({ slab: pool.roomiest(), first: 0, ids: [] }));
+    if (parent) parent.users++;
+    return { parent, start, length: 0, reservedEnd: start, runs, users: 1 };
+  }
+
+  /**
+   * @internal Makes room in a segment for positions up to `end`, in whole pages.
+   * @returns false, having done nothing, when one of its slabs has too few pages.
+   */
+  extend(segment: Segment, length: number, end: number): boolean {
+    if (end <= segment.reservedEnd) return true;
+    const relative = this.#wholePages(end - segment.start);
+    const fits = this.pools.every((pool, k) => {
+      const run = segment.runs[k];
+      const kind = this.kinds[k];
+      invariant(run && kind, () => `segment without kind ${k}`);
+      const lowest = Math.max(0, this.lowestNeeded(kind, length) - segment.start);
+      const dead = Math.max(0, Math.floor(lowest / this.pageTokens) - run.first);
+      const wanted = Math.ceil(relative / this.pageTokens) - run.first - run.ids.length;
+      return wanted - dead <= pool.freeIn(run.slab);
+    });
+    if (!fits) return false;
+    this.pools.forEach((pool, k) => {
+      const run = segment.runs[k];
+      const kind = this.kinds[k];
+      if (run && kind) extendRun(pool, run, relative, Math.max(0, this.lowestNeeded(kind, length) - segment.start));
+    });
+    segment.reservedEnd = segment.start + relative;
+    return true;
+  }
+
+  #wholePages(tokens: number): number {
+    return Math.ceil(tokens / this.pageTokens) * this.pageTokens;
+  }
+
+  /** @internal Gives back pages of a segment below each window (`slack` tokens of rollback kept) and from its end on. */
+  trim(segment: Segment, slack: number): void {
+    const end = segment.start + segment.length;
+    this.pools.forEach((pool, k) => {
+      const run = segment.runs[k];
+      const kind = this.kinds[k];
+      if (run && kind) trimRun(pool, run, this.lowestNeeded(kind, end, slack) - segment.start, segment.length);
+    });
+    segment.reservedEnd = segment.start + this.#wholePages(segment.length);
+  }
+
+  /** @internal One user less; without users its pages go back, and so on up to the root. */
+  release(segment: Segment): void {
+    for (let at: Segment | undefined = segment; at; at = at.parent) {
+      if (--at.users > 0) return;
+      for (const [k, run] of at.runs.entries()) {
+        for (const id of run.ids) this.pools[k]?.give(run.slab, id);
+        run.ids.length = 0;
+      }
+    }
+  }
+
+  /** Frees all slabs. Sequences must not be used afterwards. */
+  destroy(): void {
+    for (const pool of this.pools) pool.destroy();
+  }
+}
+
+function checkPage(pageTokens: number): void {
+  const powerOfTwo = Number.isInteger(Math.log2(pageTokens));
+  if (!powerOfTwo || pageTokens < 4 || pageTokens > 256) {
+    throw new InvalidOptionError(`pageTokens is ${pageTokens}: it must be a power of two from 4 to 256`);
+  }
+}

@@ -1,0 +1,120 @@
+import { bytesPerElement, invariant, OutOfMemoryError, type Device, type GpuTensor } from '@ensample/tensor';
+
+/** Pages in one run of device memory: the same page number in each owner's buffer. */
+export interface Slab {
+  readonly pages: number;
+  /** `[pages, 2 (keys, values), kvHeads, pageTokens, headDim]`, one per owner of the kind. */
+  readonly buffers: readonly GpuTensor[];
+}
+
+/** Shape of a page. */
+export interface PageShape {
+  readonly owners: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Tokens in a page. */
+  readonly tokens: number;
+  readonly dtype: 'f32' | 'f16';
+}
+
+/** Pages of one kind. Grows by slabs, each of which one binding can hold; pages are handed out within a slab. */
+export class PagePool {
+  readonly slabs: Slab[] = [];
+  readonly shape: PageShape;
+  readonly #device: Device;
+  readonly #free: number[][] = [];
+
+  constructor(device: Device, shape: PageShape) {
+    this.#device = device;
+    this.shape = shape;
+  }
+
+  /** Bytes of one page in one owner's buffer. */
+  get pageBytes(): number {
+    const { kvHeads, headDim, tokens, dtype } = this.shape;
+    return 2 * kvHeads * headDim * tokens * bytesPerElement[dtype];
+  }
+
+  /** Pages of all slabs. */
+  get totalPages(): number {
+    return this.slabs.reduce((sum, slab) => sum + slab.pages, 0);
+  }
+
+  /** Pages not handed out. */
+  get freePages(): number {
+    return this.#free.reduce((sum, free) => sum + free.length, 0);
+  }
+
+  /** Bytes of pages handed out, all owners together. */
+  get usedBytes(): number {
+    return (this.totalPages - this.freePages) * this.pageBytes * this.shape.owners;
+  }
+
+  /**
+   * Sees to it that a slab has at least `pages` free pages, or that the pool has them over several slabs where
+   * one binding cannot hold them. New slabs at least double the pool, so that they stay few; an idle pool is
+   * replaced by a single slab.
+   * @returns whether slabs changed, so that recordings made before are out of date.
+   */
+  ensure(pages: number): boolean {
+    const most = Math.floor(this.#device.maxBindingBytes / this.pageBytes);
+    if (most < 1) {
+      throw new OutOfMemoryError(
+        `a KV page of ${this.pageBytes} bytes is larger than this device can bind (${this.#device.maxBindingBytes})`,
+      );
+    }
+    const wanted = Math.min(pages, most);
+    if (this.#free.some((free) => free.length >= wanted) && this.freePages >= pages) return false;
+    const idle = this.freePages === this.totalPages;
+    if (idle) this.destroy();
+    const missing = idle ? pages : Math.max(wanted, pages - this.freePages, this.totalPages);
+    for (let left = missing; left > 0; left -= most) this.#addSlab(Math.min(left, most));
+    return true;
+  }
+
+  #addSlab(pages: number): void {
+    const { owners, kvHeads, headDim, tokens, dtype } = this.shape;
+    const buffers: GpuTensor[] = [];
+    try {
+      for (let i = 0; i < owners; i++) {
+        buffers.push(this.#device.tensor(dtype, [pages, 2, kvHeads, tokens, headDim]));
+      }
+    } catch (error) {
+      for (const buffer of buffers) buffer.destroy();
+      throw error;
+    }
+    this.slabs.push({ pages, buffers });
+    this.#free.push(Array.from({ length: pages }, (_, i) => pages - 1 - i));
+  }
+
+  /** The slab with the most free pages. */
+  roomiest(): number {
+    const sizes = this.#free.map((free) => free.length);
+    return sizes.indexOf(Math.max(...sizes));
+  }
+
+  /** Free pages of one slab. */
+  freeIn(slab: number): number {
+    return this.#free[slab]?.length ?? 0;
+  }
+
+  /** Takes one page of a slab that has a free one. */
+  take(slab: number): number {
+    const page = this.#free[slab]?.pop();
+    invariant(page !== undefined, () => `slab ${slab} has no free page`);
+    return page;
+  }
+
+  /** Gives a page back. It may be handed out at once: the queue runs what reads it before what writes it next. */
+  give(slab: number, page: number): void {
+    const free = this.#free[slab];
+    invariant(free && !free.includes(page), () => `page ${page} of slab ${slab} was given back twice`);
+    free.push(page);
+  }
+
+  destroy(): void {
+    for (const slab of this.slabs) for (const buffer of slab.buffers) buffer.destroy();
+    this.slabs.length = 0;
+    this.#free.length = 0;
+  }
+}

@@ -1,0 +1,98 @@
+import { UnsupportedFeatureError } from './errors.ts';
+
+/** Name of a capability tier, from the least to the most a device may offer. */
+export type TierName = 'software' | 'plain' | 'subgroups' | 'f16' | 'matrix';
+
+/** A capability tier: which features it needs, and which kernel variants are chosen with it. */
+export interface Tier {
+  readonly name: TierName;
+  /** Device features that this tier's kernels need. */
+  readonly features: readonly string[];
+  /** How a workgroup adds up values: through workgroup memory, or with subgroup operations. */
+  readonly reduce: 'tree' | 'subgroup';
+  /** Invocations in a kernel that reduces along a row. */
+  readonly reduceWidth: number;
+  /** One invocation per register tile, workgroup-memory tiles, or subgroup matrices. */
+  readonly matmul: 'thread' | 'tile' | 'matrix';
+  /** One invocation per query vector, or a workgroup per tile of them. */
+  readonly attention: 'thread' | 'tile';
+  /** Default element type of the KV cache. */
+  readonly kv: 'f32' | 'f16';
+}
+
+const subgroupMatrix = 'chromium-experimental-subgroup-matrix';
+
+/**
+ * The tiers as data. Software rasterisers get a row of their own: they report subgroups too, but a
+ * CPU wants independent invocations with register tiles and no barriers (docs/decisions).
+ */
+export const tiers: Readonly<Record<TierName, Tier>> = {
+  software: tier('software', [], 'tree', 8, 'thread', 'thread', 'f32'),
+  plain: tier('plain', [], 'tree', 128, 'tile', 'tile', 'f32'),
+  subgroups: tier('subgroups', ['subgroups'], 'subgroup', 128, 'tile', 'tile', 'f32'),
+  f16: tier('f16', ['subgroups', 'shader-f16'], 'subgroup', 128, 'tile', 'tile', 'f16'),
+  matrix: tier('matrix', ['subgroups', 'shader-f16', subgroupMatrix], 'subgroup', 128, 'matrix', 'tile', 'f16'),
+};
+
+function tier(
+  name: TierName,
+  features: readonly string[],
+  reduce: Tier['reduce'],
+  reduceWidth: number,
+  matmul: Tier['matmul'],
+  attention: Tier['attention'],
+  kv: Tier['kv'],
+): Tier {
+  return { name, features, reduce, reduceWidth, matmul, attention, kv };
+}
+
+/** True for CPU implementations of WebGPU (SwiftShader, lavapipe, WARP). */
+export function isSoftware(info: GPUAdapterInfo): boolean {
+  const text = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`.toLowerCase();
+  return info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|microsoft basic render/.test(text);
+}
+
+interface SubgroupMatrixConfig {
+  componentType: string;
+  resultComponentType: string;
+  M: number;
+  N: number;
+  K: number;
+}
+
+/** The matrix kernels are written for 16×16×16 f16 tiles with f32 results and subgroups of 32. */
+function hasMatrixTiles(info: GPUAdapterInfo): boolean {
+  const configs = (info as { subgroupMatrixConfigs?: readonly SubgroupMatrixConfig[] }).subgroupMatrixConfigs;
+  const fits = (c: SubgroupMatrixConfig) =>
+    c.componentType === 'f16' && c.resultComponentType === 'f32' && c.M === 16 && c.N === 16 && c.K === 16;
+  return info.subgroupMinSize === 32 && info.subgroupMaxSize === 32 && (configs?.some(fits) ?? false);
+}
+
+/** Names of all tiers an adapter can run, in the table's order. */
+export function supportedTiers(adapter: GPUAdapter): TierName[] {
+  return Object.values(tiers)
+    .filter((t) => t.features.every((feature) => adapter.features.has(feature as GPUFeatureName)))
+    .filter((t) => t.name !== 'matrix' || hasMatrixTiles(adapter.info))
+    .map((t) => t.name);
+}
+
+/**
+ * The tier for an adapter: the best it has, `software` on a CPU implementation, or the one asked for.
+ * @throws UnsupportedFeatureError when the adapter lacks a feature of the tier asked for.
+ */
+export function chooseTier(adapter: GPUAdapter, wanted?: TierName): Tier {
+  const supported = supportedTiers(adapter);
+  if (wanted !== undefined) {
+    if (!(wanted in tiers)) {
+      throw new UnsupportedFeatureError(`tier "${wanted}" does not exist: use ${Object.keys(tiers).join(', ')}`);
+    }
+    if (!supported.includes(wanted)) {
+      throw new UnsupportedFeatureError(
+        `tier "${wanted}" needs ${tiers[wanted].features.join(', ')}, which ${adapter.info.description || 'this adapter'} ` +
+          `does not offer: use ${supported.join(', ')}`,
+      );
+    }
+    return tiers[wanted];
+  }
+  return isSoftware(adapter.info) ? tiers.software : tiers[supported.at(-1) ?? 'plain'];
+}

@@ -1,0 +1,48 @@
+export { isSoftware, supportedTiers, tiers, type Tier, type TierName } from './capabilities.ts';
+export { Device, openDevice, type DeviceOptions, type HostArray, type MemoryUse } from './device.ts';
+export {
+  DeviceLostError,
+  EnsampleError,
+  InvalidModelError,
+  InvalidOptionError,
+  invariant,
+  OutOfMemoryError,
+  UnsupportedFeatureError,
+} from './errors.ts';
+export { kernel, type Kernel, type KernelBinding, type Prelude } from './kernel.ts';
+export {
+  batchCapacity,
+  createBatch,
+  embed,
+  rmsNorm,
+  rope,
+  ropeAngles,
+  swiglu,
+  type Batch,
+  type RopeShape,
+} from './kernels/elementwise.ts';
+export { matmul, type Store } from './kernels/matmul.ts';
+export {
+  columnMultiple,
+  uploadMatrix,
+  type HostMatrix,
+  type Matrix,
+  type MatrixBlock,
+  type WeightFormat,
+} from './kernels/matrix.ts';
+export { reducingKernel } from './kernels/reduce.ts';
+export {
+  adjust,
+  advance,
+  compact,
+  encodeSequence,
+  finishedWord,
+  sample,
+  sequenceWords,
+  status,
+  type SampleTensors,
+  type SequenceSampling,
+} from './kernels/sample.ts';
+export { Recorder, Recording, type Grid, type Pass } from './pass.ts';
+export { profile, type KernelTime } from './profiler.ts';
+export { bytesPerElement, elements, type DType, type GpuTensor } from './tensor.ts';

@@ -1,0 +1,61 @@
+import { invariant } from './errors.ts';
+
+/** One `@group(0)` binding of a kernel, read from its WGSL. */
+export interface KernelBinding {
+  readonly name: string;
+  readonly type: GPUBufferBindingType;
+}
+
+/** A compute shader with entry point `main`. Two kernels with the same code share a pipeline. */
+export interface Kernel {
+  /** Label in profiles and errors. */
+  readonly name: string;
+  /** Complete WGSL. */
+  readonly code: string;
+  /** In the order of their binding numbers, which count from 0 without gaps. */
+  readonly bindings: readonly KernelBinding[];
+}
+
+/** What stands in front of a fixed WGSL body: extensions, type aliases, constants. */
+export interface Prelude {
+  readonly enable?: readonly string[];
+  /** Further directives, e.g. `diagnostic(off, …);` */
+  readonly directives?: readonly string[];
+  /** e.g. `{ KV: 'f16' }` becomes `alias KV = f16;` */
+  readonly aliases?: Readonly<Record<string, string>>;
+  /** Numbers become `u32`; strings are taken as they are (`'1e-5f'`). */
+  readonly constants?: Readonly<Record<string, number | string>>;
+}
+
+const declaration = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:,\s*(read|read_write))?>\s*(\w+)/g;
+
+/**
+ * Puts a kernel together: prelude, then chunks in order. A chunk is WGSL without substitutions;
+ * variants are other chunks with the same function signatures.
+ */
+export function kernel(name: string, prelude: Prelude, ...chunks: readonly string[]): Kernel {
+  const code = [
+    ...(prelude.enable ?? []).map((extension) => `enable ${extension};`),
+    ...(prelude.directives ?? []),
+    ...Object.entries(prelude.aliases ?? {}).map(([key, value]) => `alias ${key} = ${value};`),
+    ...Object.entries(prelude.constants ?? {}).map(([key, value]) => `const ${key} = ${literal(value)};`),
+    ...chunks,
+  ].join('\n');
+  return { name, code, bindings: bindingsOf(name, code) };
+}
+
+function literal(value: number | string): string {
+  return typeof value === 'string' ? value : `${value}u`;
+}
+
+function bindingsOf(name: string, code: string): KernelBinding[] {
+  const bindings: KernelBinding[] = [];
+  for (const [, index, space, access, variable] of code.matchAll(declaration)) {
+    const type = space === 'uniform' ? 'uniform' : access === 'read_write' ? 'storage' : 'read-only-storage';
+    bindings[Number(index)] = { name: variable ?? '', type };
+  }
+  for (let i = 0; i < bindings.length; i++) {
+    invariant(bindings[i], () => `kernel ${name} has no binding ${i}`);
+  }
+  return bindings;
+}

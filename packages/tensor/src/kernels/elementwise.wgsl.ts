@@ -1,0 +1,79 @@
+/** y[r] = x[r] / sqrt(mean(x[r]²) + EPS) * weight (RMSNorm); a workgroup a row. */
+export const rmsNormBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> batch: array<vec4u>;      // [1 + rows]
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;          // [rows, WIDTH / 4]
+@group(0) @binding(2) var<storage, read> weight: array<vec4f>;     // [WIDTH / 4]
+@group(0) @binding(3) var<storage, read_write> y: array<vec4f>;    // [rows, WIDTH / 4]
+
+const_assert WIDTH % 4u == 0u;
+
+fn run(group: vec3u, lane: u32) {
+  let row = group.x * (WIDTH / 4u);
+  let live = group.x < batch[0].x;
+  var squares = vec4f();
+  if (live) {
+    for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) {
+      let v = x[row + i];
+      squares += v * v;
+    }
+  }
+  let sums = reduce_add4(squares, lane);
+  let scale = inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(WIDTH) + EPS);
+  if (live) {
+    for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) { y[row + i] = x[row + i] * scale * weight[i]; }
+  }
+}
+`;
+
+/** y = silu(gate) * up, where a row of x is gate then up (SwiGLU). */
+export const swigluBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> batch: array<vec4u>;      // [1 + rows]
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;          // [rows, 2 * WIDTH / 4]
+@group(0) @binding(2) var<storage, read_write> y: array<vec4f>;    // [rows, WIDTH / 4]
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let quads = WIDTH / 4u;
+  if (id.x >= quads || id.y >= batch[0].x) { return; }
+  let gate = x[id.y * 2u * quads + id.x];
+  let up = x[id.y * 2u * quads + quads + id.x];
+  y[id.y * quads + id.x] = gate / (1.0 + exp(-gate)) * up;
+}
+`;
+
+/** Rotates the first HEADS heads of each row by its position (rotate-half RoPE), in place. */
+export const ropeBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> batch: array<vec4u>;       // [1 + rows]: token, position, …
+@group(0) @binding(1) var<storage, read> angles: array<vec2f>;      // [positions, HEAD_DIM / 2]: cos, sin
+@group(0) @binding(2) var<storage, read_write> x: array<f32>;       // [rows, STRIDE], heads first
+
+const HALF = HEAD_DIM / 2u;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= HEADS * HALF || id.y >= batch[0].x) { return; }
+  let pair = id.x % HALF;
+  let at = id.y * STRIDE + (id.x / HALF) * HEAD_DIM + pair;
+  let turn = angles[batch[1u + id.y].y * HALF + pair];
+  let a = x[at];
+  let b = x[at + HALF];
+  x[at] = a * turn.x - b * turn.y;
+  x[at + HALF] = b * turn.x + a * turn.y;
+}
+`;
+
+/** y[r] = weights[token of r], for the block of the vocabulary in \`words\`. */
+export const embedBody = /* wgsl */ `
+@group(0) @binding(2) var<storage, read> batch: array<vec4u>;      // [1 + rows]: token, position, …
+@group(0) @binding(3) var<uniform> dims: vec4u;                    // columns, rows of this block, stride, first row
+@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;    // [rows, columns / 4]
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let quads = dims.x / 4u;
+  if (id.x >= quads || id.y >= batch[0].x) { return; }
+  let token = batch[1u + id.y].x - dims.w;
+  if (token >= dims.y) { return; }
+  y[id.y * quads + id.x] = weight4(token, id.x) * group_scale(token, id.x);
+}
+`;

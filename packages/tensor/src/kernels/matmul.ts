@@ -1,0 +1,118 @@
+import type { Tier } from '../capabilities.ts';
+import { kernel, type Kernel } from '../kernel.ts';
+import type { Grid, Pass } from '../pass.ts';
+import type { GpuTensor } from '../tensor.ts';
+import type { Batch } from './elementwise.ts';
+import { decodeQuad, decodeWide, type Matrix, type WeightFormat } from './matrix.ts';
+import { matrixBody } from './matmul-matrix.wgsl.ts';
+import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
+import { accumulate, assign, productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
+import { reducingKernel } from './reduce.ts';
+
+/** Whether a product replaces what is in y or is added to it (a residual connection). */
+export type Store = 'assign' | 'accumulate';
+
+/** A way to multiply: its kernel, and the grid for N outputs and up to M rows. */
+interface Variant {
+  /** Most rows it is meant for. */
+  readonly rows: number;
+  kernel(tier: Tier, format: WeightFormat, store: Store): Kernel;
+  grid(outputs: number, rows: number): Grid;
+}
+
+const stores: Readonly<Record<Store, string>> = { assign, accumulate };
+
+function vector(rows: number): Variant {
+  return {
+    rows,
+    kernel: (tier, format, store) =>
+      reducingKernel(
+        tier,
+        `matmul_vector${rows}_${format}`,
+        { constants: { ROWS: rows } },
+        decodeWide[format],
+        productBindings,
+        stores[store],
+        vectorBody,
+      ),
+    grid: (outputs) => [Math.ceil(outputs / 4)],
+  };
+}
+
+function thread(rows: number, body: string): Variant {
+  return {
+    rows,
+    kernel: (_tier, format, store) =>
+      kernel(
+        `matmul_thread${rows}_${format}`,
+        {},
+        decodeQuad[format],
+        productBindings,
+        stores[store],
+        threadHead,
+        body,
+      ),
+    grid: (outputs, m) => [Math.ceil(outputs / 4 / 32), Math.ceil(m / rows)],
+  };
+}
+
+function tile(rowTile: number, rows: number): Variant {
+  return {
+    rows,
+    kernel: (_tier, format, store) =>
+      kernel(
+        `matmul_tile${16 * rowTile}_${format}`,
+        { constants: { ROW_TILE: rowTile } },
+        decodeQuad[format],
+        productBindings,
+        stores[store],
+        tileBody,
+      ),
+    grid: (outputs, m) => [Math.ceil(outputs / 64), Math.ceil(m / (16 * rowTile))],
+  };
+}
+
+function matrix(rowTiles: number, columnTile: number, rows: number): Variant {
+  return {
+    rows,
+    kernel: (_tier, format, store) =>
+      kernel(
+        `matmul_matrix${16 * rowTiles}_${format}`,
+        {
+          enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
+          directives: ['diagnostic(off, chromium.subgroup_matrix_uniformity);'],
+          constants: { ROW_TILES: rowTiles, COLUMN_TILE: columnTile },
+        },
+        decodeQuad[format],
+        productBindings,
+        stores[store],
+        matrixBody,
+      ),
+    grid: (outputs, m) => [Math.ceil(outputs / 64), Math.ceil(m / (16 * rowTiles))],
+  };
+}
+
+/** Per tier, by row count: the first variant meant for that many rows is taken. */
+const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {
+  thread: [thread(1, thread1), thread(4, thread4), { ...thread(8, thread8), rows: Infinity }],
+  tile: [vector(1), vector(2), vector(4), tile(1, 48), tile(4, Infinity)],
+  matrix: [vector(1), vector(2), vector(4), matrix(1, 64, 16), matrix(2, 32, 48), matrix(4, 32, Infinity)],
+};
+
+/**
+ * Y[m, n] (+)= Σₖ X[m, k] · W[n, k], with x `[rows, columns]` and y `[rows, W.rows]`, sums in f32.
+ * The kernel follows from the device's tier and the row capacity; the batch holds the actual count.
+ */
+export function matmul(
+  pass: Pass,
+  { batch, x, weights, y }: { batch: Batch; x: GpuTensor<'f32'>; weights: Matrix; y: GpuTensor<'f32'> },
+  { rows, store = 'assign' }: { rows: number; store?: Store },
+): void {
+  const { tier } = pass.device;
+  const variant = variants[tier.matmul].find((v) => rows <= v.rows) ?? variants[tier.matmul].at(-1);
+  if (!variant) return;
+  const code = variant.kernel(tier, weights.format, store);
+  for (const { words, scales, dims, rows: outputs } of weights.blocks) {
+    pass.run(code, { words, scales, batch, dims, x, y }, variant.grid(outputs, rows));
+  }
+}

@@ -1,0 +1,99 @@
+/** y = value, or y += value: how a product is stored. \`y\` is [rows, dims.z]. */
+export const assign = /* wgsl */ `
+fn store(at: u32, value: f32) { y[at] = value; }
+`;
+
+export const accumulate = /* wgsl */ `
+fn store(at: u32, value: f32) { y[at] += value; }
+`;
+
+/** Bindings shared by all products: Y[m, dims.w + n] (+)= Σk X[m, k] · W[n, k]. */
+export const productBindings = /* wgsl */ `
+@group(0) @binding(2) var<storage, read> batch: array<vec4u>;     // [1 + rows]
+@group(0) @binding(3) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
+@group(0) @binding(4) var<storage, read> x: array<vec4f>;         // [rows, columns / 4]
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;     // [rows, dims.z]
+`;
+
+/**
+ * Up to ROWS ≤ 4 rows: a workgroup computes four outputs for all of them, its invocations sharing
+ * the columns. Reads every weight once, 16 bytes at a time.
+ */
+export const vectorBody = /* wgsl */ `
+fn run(group: vec3u, lane: u32) {
+  let first = group.x * 4u;
+  let rows = min(batch[0].x, ROWS);
+  let last = dims.y - 1u;
+  let n = vec4u(min(first, last), min(first + 1u, last), min(first + 2u, last), min(first + 3u, last));
+  let loads = dims.x / (4u * QUADS);
+  var sums: array<vec4f, ROWS>;
+  for (var i = lane; i < loads; i += REDUCE_WIDTH) {
+    let w0 = weights16(n.x, i);
+    let w1 = weights16(n.y, i);
+    let w2 = weights16(n.z, i);
+    let w3 = weights16(n.w, i);
+    let scale = vec4f(load_scale(n.x, i), load_scale(n.y, i), load_scale(n.z, i), load_scale(n.w, i));
+    for (var m = 0u; m < ROWS; m++) {
+      var products = vec4f();
+      for (var q = 0u; q < QUADS; q++) {
+        let v = x[m * (dims.x / 4u) + i * QUADS + q];
+        products += vec4f(dot(v, w0[q]), dot(v, w1[q]), dot(v, w2[q]), dot(v, w3[q]));
+      }
+      sums[m] += products * scale;
+    }
+  }
+  for (var m = 0u; m < ROWS; m++) {
+    let total = reduce_add4(sums[m], lane);
+    if (lane < 4u && m < rows && first + lane < dims.y) {
+      store(m * dims.z + dims.w + first + lane, total[lane]);
+    }
+  }
+}
+`;
+
+/**
+ * Any number of rows: a workgroup of 16 × 16 computes a tile of 16 · ROW_TILE rows × 64 outputs from
+ * workgroup memory; each invocation holds ROW_TILE rows × 4 outputs.
+ */
+export const tileBody = /* wgsl */ `
+const TILE_ROWS = 16u * ROW_TILE;
+const TILE_QUADS = 4u;                                            // columns / 4 a round: never across two groups of 32
+var<workgroup> x_tile: array<vec4f, TILE_ROWS * TILE_QUADS>;
+var<workgroup> w_tile: array<vec4f, 64u * TILE_QUADS>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let rows = batch[0].x;
+  let row0 = group.y * TILE_ROWS;
+  let n0 = group.x * 64u;
+  let quads = dims.x / 4u;
+  let column = (lane % 16u) * 4u;
+  let row = lane / 16u;
+  var sums: array<vec4f, ROW_TILE>;
+  for (var k = 0u; k < quads; k += TILE_QUADS) {
+    workgroupBarrier();
+    for (var i = lane; i < TILE_ROWS * TILE_QUADS; i += 256u) {
+      let at = k + i % TILE_QUADS;
+      let m = row0 + i / TILE_QUADS;
+      x_tile[i] = select(vec4f(), x[min(m, rows - 1u) * quads + min(at, quads - 1u)], m < rows && at < quads);
+    }
+    let at = min(k + lane % TILE_QUADS, quads - 1u);
+    let n = min(n0 + lane / TILE_QUADS, dims.y - 1u);
+    w_tile[lane] = weight4(n, at) * group_scale(n, at);
+    workgroupBarrier();
+    for (var q = 0u; q < TILE_QUADS; q++) {
+      let w = mat4x4f(
+        w_tile[column * TILE_QUADS + q], w_tile[(column + 1u) * TILE_QUADS + q],
+        w_tile[(column + 2u) * TILE_QUADS + q], w_tile[(column + 3u) * TILE_QUADS + q],
+      );
+      for (var m = 0u; m < ROW_TILE; m++) { sums[m] += x_tile[(row + 16u * m) * TILE_QUADS + q] * w; }
+    }
+  }
+  for (var m = 0u; m < ROW_TILE; m++) {
+    let r = row0 + row + 16u * m;
+    for (var j = 0u; j < 4u; j++) {
+      if (r < rows && n0 + column + j < dims.y) { store(r * dims.z + dims.w + n0 + column + j, sums[m][j]); }
+    }
+  }
+}
+`;

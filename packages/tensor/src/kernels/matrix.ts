@@ -1,0 +1,103 @@
+import type { Device } from '../device.ts';
+import { InvalidModelError } from '../errors.ts';
+import type { GpuTensor } from '../tensor.ts';
+import { f16Quad, f16Wide, f32Quad, f32Wide, int8Quad, int8Wide } from './matrix.wgsl.ts';
+
+/** How a weight matrix is stored: plain f32, f16, or int8 in groups of 32 columns with f16 scales. */
+export type WeightFormat = 'f32' | 'f16' | 'int8';
+
+/** A weight matrix on the host, row-major `[rows, columns]`; f16 as bits. */
+export type HostMatrix = { readonly rows: number; readonly columns: number } & (
+  | { readonly format: 'f32'; readonly data: Float32Array }
+  | { readonly format: 'f16'; readonly data: Uint16Array }
+  | {
+      readonly format: 'int8';
+      readonly data: Int8Array;
+      /** f16 bits, `[rows, columns / 32]`; value = data · scale. */
+      readonly scales: Uint16Array;
+    }
+);
+
+/** A run of rows of a matrix that fits in one binding. */
+export interface MatrixBlock {
+  readonly rows: number;
+  readonly words: GpuTensor<'u32'>;
+  readonly scales: GpuTensor<'u32'>;
+  /** Uniform: columns, rows of this block, output stride, first row. */
+  readonly dims: GpuTensor<'u32'>;
+}
+
+/** A weight matrix `[rows, columns]` (outputs × inputs) on the GPU. */
+export interface Matrix {
+  readonly format: WeightFormat;
+  readonly rows: number;
+  readonly columns: number;
+  /** Usually one; more where the matrix is larger than a binding may be. */
+  readonly blocks: readonly MatrixBlock[];
+  /** Bytes on the GPU. */
+  readonly bytes: number;
+  destroy(): void;
+}
+
+/** Decoding chunk per format, four values a call. */
+export const decodeQuad: Readonly<Record<WeightFormat, string>> = { f32: f32Quad, f16: f16Quad, int8: int8Quad };
+
+/** Decoding chunk per format, 16 bytes a call. */
+export const decodeWide: Readonly<Record<WeightFormat, string>> = { f32: f32Wide, f16: f16Wide, int8: int8Wide };
+
+/** The number of columns must be a multiple of this. */
+export const columnMultiple: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 8, int8: 32 };
+
+const bytesPerWeight: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 2, int8: 1 };
+
+/**
+ * Uploads a weight matrix, in blocks of rows where it is larger than a binding.
+ * @param maxBlockBytes default: what the device can bind.
+ * @throws InvalidModelError when the number of columns does not suit the format.
+ */
+export function uploadMatrix(device: Device, host: HostMatrix, maxBlockBytes: number = device.maxBindingBytes): Matrix {
+  const { format, rows, columns } = host;
+  const multiple = columnMultiple[format];
+  if (columns % multiple !== 0) {
+    throw new InvalidModelError(
+      `a ${format} matrix of ${rows} × ${columns} needs a number of columns that is a multiple of ${multiple}`,
+    );
+  }
+  const rowBytes = columns * bytesPerWeight[format];
+  // Pairs of f16 scales must not straddle two blocks, hence an even number of rows.
+  const blockRows = Math.max(2, Math.floor(maxBlockBytes / rowBytes) & ~1);
+  const blocks: MatrixBlock[] = [];
+  for (let first = 0; first < rows; first += blockRows) {
+    blocks.push(uploadBlock(device, host, first, Math.min(rows, first + blockRows)));
+  }
+  const bytes = blocks.reduce((sum, b) => sum + b.words.byteLength + b.scales.byteLength + b.dims.byteLength, 0);
+  const destroy = () => {
+    for (const block of blocks) for (const t of [block.words, block.scales, block.dims]) t.destroy();
+  };
+  return { format, rows, columns, blocks, bytes, destroy };
+}
+
+function uploadBlock(device: Device, host: HostMatrix, first: number, end: number): MatrixBlock {
+  const { columns } = host;
+  const rows = end - first;
+  const data = host.data.subarray(first * columns, end * columns);
+  const scales =
+    host.format === 'int8'
+      ? host.scales.subarray((first * columns) / 32, (end * columns) / 32)
+      : new Uint16Array(2);
+  return {
+    rows,
+    words: uploadWords(device, data),
+    scales: uploadWords(device, scales),
+    dims: device.uniform([columns, rows, host.rows, first]),
+  };
+}
+
+function uploadWords(device: Device, data: Float32Array | Uint16Array | Int8Array): GpuTensor<'u32'> {
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const aligned = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0;
+  if (aligned) return device.upload('u32', [bytes.byteLength / 4], new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4));
+  const copy = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
+  copy.set(bytes);
+  return device.upload('u32', [copy.byteLength / 4], new Uint32Array(copy.buffer));
+}

@@ -1,0 +1,84 @@
+/**
+ * How weights are stored and decoded. Each chunk declares the bindings \`words\` and \`scales\` and
+ *   weight4(row, k4)      four values of a row, from column 4 * k4, before scaling
+ *   group_scale(row, k4)  the scale of the group of 32 columns that they are in
+ * \`dims.x\` is the number of columns. Only int8 reads \`scales\`.
+ */
+export const f32Quad = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
+@group(0) @binding(1) var<storage, read> scales: array<u32>;
+
+fn weight4(row: u32, k4: u32) -> vec4f { return bitcast<vec4f>(words[row * (dims.x / 4u) + k4]); }
+fn group_scale(row: u32, k4: u32) -> f32 { return 1.0; }
+`;
+
+export const f16Quad = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec2u>;     // [rows, columns / 4]: pairs of f16
+@group(0) @binding(1) var<storage, read> scales: array<u32>;
+
+fn weight4(row: u32, k4: u32) -> vec4f {
+  let pairs = words[row * (dims.x / 4u) + k4];
+  return vec4f(unpack2x16float(pairs.x), unpack2x16float(pairs.y));
+}
+fn group_scale(row: u32, k4: u32) -> f32 { return 1.0; }
+`;
+
+export const int8Quad = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<u32>;       // [rows, columns / 4]: four signed bytes
+@group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
+
+fn weight4(row: u32, k4: u32) -> vec4f { return vec4f(unpack4xI8(words[row * (dims.x / 4u) + k4])); }
+fn group_scale(row: u32, k4: u32) -> f32 {
+  let group = row * (dims.x / 32u) + k4 / 8u;
+  return unpack2x16float(scales[group / 2u])[group % 2u];
+}
+`;
+
+/**
+ * The same weights, 16 bytes at a load:
+ *   QUADS                 vec4f in a load
+ *   weights16(row, i)     load i of a row, before scaling
+ *   load_scale(row, i)    the scale of that load
+ */
+export const f32Wide = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
+@group(0) @binding(1) var<storage, read> scales: array<u32>;
+const QUADS = 1u;
+
+fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
+  return array<vec4f, QUADS>(bitcast<vec4f>(words[row * (dims.x / 4u) + i]));
+}
+fn load_scale(row: u32, i: u32) -> f32 { return 1.0; }
+`;
+
+export const f16Wide = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
+@group(0) @binding(1) var<storage, read> scales: array<u32>;
+const QUADS = 2u;
+
+fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
+  let w = words[row * (dims.x / 8u) + i];
+  return array<vec4f, QUADS>(
+    vec4f(unpack2x16float(w.x), unpack2x16float(w.y)),
+    vec4f(unpack2x16float(w.z), unpack2x16float(w.w)),
+  );
+}
+fn load_scale(row: u32, i: u32) -> f32 { return 1.0; }
+`;
+
+export const int8Wide = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 16]
+@group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
+const QUADS = 4u;
+
+fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
+  let w = words[row * (dims.x / 16u) + i];
+  return array<vec4f, QUADS>(
+    vec4f(unpack4xI8(w.x)), vec4f(unpack4xI8(w.y)), vec4f(unpack4xI8(w.z)), vec4f(unpack4xI8(w.w)),
+  );
+}
+fn load_scale(row: u32, i: u32) -> f32 {
+  let group = row * (dims.x / 32u) + i / 2u;
+  return unpack2x16float(scales[group / 2u])[group % 2u];
+}
+`;

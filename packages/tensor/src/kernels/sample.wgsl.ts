@@ -1,0 +1,269 @@
+/** Sampling state of one sequence; 16 words, written by \`encodeSequence\`. */
+export const sequenceStruct = /* wgsl */ `
+struct Sequence {
+  seed: vec2u,          // seed + sample index, low and high word
+  temperature: f32,     // 0: greedy
+  top_k: u32,           // 0: off
+  top_p: f32,           // 1: off
+  min_p: f32,           // 0: off
+  repetition: f32,      // 1: off
+  presence: f32,        // 0: off
+  frequency: f32,       // 0: off
+  start: u32,           // position of the first generated token
+  end: u32,             // position at which generation must have ended
+  finished: u32,        // 1 when stopped
+  counts: u32,          // row of the token counts
+  reserved0: u32,
+  reserved1: u32,
+  reserved2: u32,
+}
+`;
+
+/** Philox4x32-10 (Salmon et al. 2011), the counter-based generator behind every draw. */
+export const philox = /* wgsl */ `
+fn multiply_wide(a: u32, b: u32) -> vec2u {
+  let a0 = a & 0xffffu; let a1 = a >> 16u;
+  let b0 = b & 0xffffu; let b1 = b >> 16u;
+  let low = a0 * b0;
+  let middle = a1 * b0 + (low >> 16u);
+  let cross = a0 * b1 + (middle & 0xffffu);
+  return vec2u(a * b, a1 * b1 + (middle >> 16u) + (cross >> 16u));
+}
+
+fn philox(counter: vec4u, seed: vec2u) -> vec4u {
+  var c = counter;
+  var k = seed;
+  for (var round = 0u; round < 10u; round++) {
+    let p = multiply_wide(0xd2511f53u, c.x);
+    let q = multiply_wide(0xcd9e8d57u, c.z);
+    c = vec4u(q.y ^ c.y ^ k.x, q.x, p.y ^ c.w ^ k.y, p.x);
+    k += vec2u(0x9e3779b9u, 0xbb67ae85u);
+  }
+  return c;
+}
+
+// Gumbel noise -log(-log(1 - v)), v in (0, 1): precise where it is large, so that rare tokens keep their due.
+fn gumbel(bits: u32) -> f32 {
+  let v = (f32(bits) + 0.5) * 2.3283064e-10;
+  let exponential = select(-log(max(1.0 - v, 5.9604645e-8)), v + 0.5 * v * v, v < 1e-3);
+  return -log(exponential);
+}
+`;
+
+/**
+ * Draws one token a row; a workgroup a row. Order: temperature, top-k, top-p, min-p, then Gumbel-max
+ * with noise keyed by (seed + sample index, position, token id), so that a draw depends on nothing else.
+ * Filters are thresholds on the logit, found by radix selection; equal logits stay or go together.
+ * Probability mass is summed in fixed point (30 bits), so that the order of addition does not matter.
+ */
+export const sampleBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> batch: array<vec4u>;         // [1 + rows]: token, position, leaf, sequence
+@group(0) @binding(1) var<storage, read> sequences: array<Sequence>;
+@group(0) @binding(2) var<storage, read> logits: array<f32>;          // [rows, VOCAB], the model's own
+@group(0) @binding(3) var<storage, read> adjusted: array<f32>;        // [rows, VOCAB], after bias and penalties
+@group(0) @binding(4) var<storage, read_write> picks: array<vec4u>;   // [rows]: token, log-probability (f32 bits), 0, 0
+
+const LOWEST = -3.4e38;
+const MASS = 1073741824.0;
+var<workgroup> histogram: array<atomic<u32>, 256>;
+var<workgroup> selection: vec2u;
+
+fn ordered(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+
+// The largest key such that the tokens from it up weigh at least \`wanted\`: one each, or their mass.
+fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32, mass: f32) -> u32 {
+  var prefix = 0u;
+  var remaining = wanted;
+  for (var pass = 0u; pass < 4u; pass++) {
+    let shift = 24u - 8u * pass;
+    let known = select(0xffffffffu << ((shift + 8u) & 31u), 0u, pass == 0u);
+    for (var i = lane; i < 256u; i += REDUCE_WIDTH) { atomicStore(&histogram[i], 0u); }
+    workgroupBarrier();
+    for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) {
+      let value = adjusted[base + i];
+      let key = ordered(value);
+      if (key >= floor && (key & known) == prefix) {
+        var weight = 1u;
+        if (mass > 0.0) { weight = u32(exp((value - top) * scale) * mass + 0.5); }
+        if (weight > 0u) { atomicAdd(&histogram[(key >> shift) & 255u], weight); }
+      }
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+      var bin = 255u;
+      var held = atomicLoad(&histogram[bin]);
+      while (held < remaining && bin > 0u) {
+        remaining -= held;
+        bin--;
+        held = atomicLoad(&histogram[bin]);
+      }
+      selection = vec2u(prefix | (bin << shift), remaining);
+    }
+    let found = workgroupUniformLoad(&selection);
+    prefix = found.x;
+    remaining = found.y;
+  }
+  return prefix;
+}
+
+fn sum_exp(base: u32, lane: u32, floor: u32, scale: f32, top: f32) -> f32 {
+  var sum = 0.0;
+  for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) {
+    let value = adjusted[base + i];
+    if (ordered(value) >= floor) { sum += exp((value - top) * scale); }
+  }
+  return reduce_add4(vec4f(sum), lane).x;
+}
+
+fn run(group: vec3u, lane: u32) {
+  if (group.x >= batch[0].x) { return; }
+  let row = batch[1u + group.x];
+  let base = group.x * VOCAB;
+  let greedy = sequences[row.w].temperature <= 0.0;
+  let scale = select(1.0 / sequences[row.w].temperature, 1.0, greedy);
+
+  // Largest logits, of the model's own and of the adjusted ones, and the model's log-sum-exp.
+  var largest = vec4f(LOWEST);
+  for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) {
+    largest = max(largest, vec4f(logits[base + i], adjusted[base + i], 0.0, 0.0));
+  }
+  let tops = reduce_max4(largest, lane);
+  var sum = 0.0;
+  for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) { sum += exp(logits[base + i] - tops.x); }
+  let log_sum = tops.x + log(reduce_add4(vec4f(sum), lane).x);
+
+  var floor = 0u;
+  if (!greedy) {
+    let k = sequences[row.w].top_k;
+    if (k > 0u && k < VOCAB) { floor = threshold(base, lane, k, 0u, scale, tops.y, 0.0); }
+    let p = sequences[row.w].top_p;
+    if (p < 1.0) {
+      let total = sum_exp(base, lane, floor, scale, tops.y);
+      floor = max(floor, threshold(base, lane, u32(ceil(p * MASS)), floor, scale, tops.y, MASS / total));
+    }
+    let least = sequences[row.w].min_p;
+    if (least > 0.0) { floor = max(floor, ordered(tops.y + log(least) / scale)); }
+  }
+
+  // Gumbel-max over what is left; of equal scores the lowest id wins.
+  var best = LOWEST;
+  var token = 0u;
+  for (var quad = lane; quad < (VOCAB + 3u) / 4u; quad += REDUCE_WIDTH) {
+    var bits = vec4u();
+    var drawn = greedy;
+    for (var j = 0u; j < 4u; j++) {
+      let i = 4u * quad + j;
+      if (i < VOCAB) {
+        let value = adjusted[base + i];
+        if (ordered(value) >= floor) {
+          if (!drawn) { bits = philox(vec4u(quad, row.y + 1u, 0u, 0u), sequences[row.w].seed); drawn = true; }
+          let score = select((value - tops.y) * scale + gumbel(bits[j]), value, greedy);
+          if (score > best) { best = score; token = i; }
+        }
+      }
+    }
+  }
+  let winner = reduce_max4(vec4f(best), lane).x;
+  let first = reduce_max4(vec4f(select(LOWEST, -f32(token), best == winner)), lane).x;
+  if (lane == 0u) {
+    let id = min(u32(-first), VOCAB - 1u);
+    picks[group.x] = vec4u(id, bitcast<u32>(logits[base + id] - log_sum), 0u, 0u);
+  }
+}
+`;
+
+/**
+ * Bias, then penalties: repetition (divides a positive logit of a token seen in prompt or output,
+ * multiplies a negative one), presence and frequency (of the output). \`counts\` holds a word a token:
+ * times generated, and in the top bit whether the prompt has it; the row's own input token is counted here.
+ */
+export const adjustBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> batch: array<vec4u>;         // [1 + rows]: token, position, leaf, sequence
+@group(0) @binding(1) var<storage, read> sequences: array<Sequence>;
+@group(0) @binding(2) var<storage, read> logits: array<f32>;          // [rows, VOCAB]
+@group(0) @binding(3) var<storage, read> bias: array<f32>;            // [VOCAB]
+@group(0) @binding(4) var<storage, read_write> counts: array<u32>;    // [sequences, VOCAB]
+@group(0) @binding(5) var<storage, read_write> adjusted: array<f32>;  // [rows, VOCAB]
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= VOCAB || id.y >= batch[0].x) { return; }
+  let row = batch[1u + id.y];
+  let s = sequences[row.w];
+  let at = s.counts * VOCAB + id.x;
+  var count = counts[at];
+  if (row.x == id.x && row.y >= s.start && s.finished == 0u) {
+    count++;
+    counts[at] = count;
+  }
+  let generated = count & 0x7fffffffu;
+  var value = logits[id.y * VOCAB + id.x] + bias[id.x];
+  if (count > 0u) { value = select(value * s.repetition, value / s.repetition, value > 0.0); }
+  if (generated > 0u) { value -= s.presence + s.frequency * f32(generated); }
+  adjusted[id.y * VOCAB + id.x] = value;
+}
+`;
+
+/**
+ * Takes the picks over as the next step's input: one workgroup for all rows. A sequence stops at a token
+ * of \`stops\` or at its end position; when all have stopped, the row count becomes 0 and later steps idle.
+ */
+export const advanceBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read_write> batch: array<vec4u>;      // [1 + rows]: token, position, leaf, sequence
+@group(0) @binding(1) var<storage, read_write> sequences: array<Sequence>;
+@group(0) @binding(2) var<storage, read> picks: array<vec4u>;            // [rows]
+@group(0) @binding(3) var<storage, read> stops: array<u32>;              // number, then token ids
+@group(0) @binding(4) var<storage, read_write> results: array<vec4u>;    // [rows]: token, log-probability, status, position
+
+var<workgroup> running: atomic<u32>;
+
+fn is_stop(token: u32) -> bool {
+  for (var i = 0u; i < stops[0]; i++) {
+    if (stops[1u + i] == token) { return true; }
+  }
+  return false;
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(local_invocation_index) lane: u32) {
+  let rows = batch[0].x;
+  for (var r = lane; r < rows; r += 64u) {
+    let row = batch[1u + r];
+    let position = row.y + 1u;
+    var status = IDLE;
+    if (sequences[row.w].finished == 0u) {
+      status = RUNNING;
+      if (position + 1u >= sequences[row.w].end) { status = LENGTH; }
+      if (is_stop(picks[r].x)) { status = STOP; }
+      if (status == RUNNING) { atomicAdd(&running, 1u); } else { sequences[row.w].finished = 1u; }
+      batch[1u + r] = vec4u(picks[r].x, position, row.z, row.w);
+    }
+    results[r] = vec4u(picks[r].x, picks[r].y, status, position);
+  }
+  workgroupBarrier();
+  if (lane == 0u && atomicLoad(&running) == 0u) { batch[0].x = 0u; }
+}
+`;
+
+/** Keeps only some rows, in a new order: one workgroup; \`moves\` is the number, then (row, leaf) pairs. */
+export const compactBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read_write> batch: array<vec4u>;   // [1 + rows]
+@group(0) @binding(1) var<storage, read> moves: array<vec2u>;         // [1 + rows]: (rows left, 0), then (old row, new leaf)
+
+var<workgroup> kept: array<vec4u, 256>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(local_invocation_index) lane: u32) {
+  let rows = moves[0].x;
+  if (lane < rows) {
+    let row = batch[1u + moves[1u + lane].x];
+    kept[lane] = vec4u(row.x, row.y, moves[1u + lane].y, row.w);
+  }
+  workgroupBarrier();
+  if (lane < rows) { batch[1u + lane] = kept[lane]; }
+  if (lane == 0u && batch[0].x > 0u) { batch[0].x = rows; }
+}
+`;
