@@ -25,8 +25,8 @@ struct Span { begin: u32, end: u32 }
 // Keys of a part, relative to the segment's start: parts begin at multiples of the chunk, so that which keys are
 // added up together does not depend on how far a window has moved.
 fn span_of(s: Segment, split: u32) -> Span {
-  let from = ((s.start - s.base) / s.chunk + split) * s.chunk;
-  return Span(max(from, s.start - s.base), min(from + s.chunk, s.end - s.base));
+  let part = ((s.start - s.base) / s.chunk + split) * s.chunk;
+  return Span(max(part, s.start - s.base), min(part + s.chunk, s.end - s.base));
 }
 `;
 
@@ -134,7 +134,7 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   }
   if (lane < VECTORS) { top[lane] = LOWEST; total[lane] = 0.0; }
   var sums: array<vec4f, SUMMED>;
-  let span = span_of(s, task.split);
+  let span = seen_span(task, s);
   for (var k = span.begin & ~31u; k < span.end; k += KEYS) {
     workgroupBarrier();
     score(task, s, span, k, kv_head, lane);
@@ -163,6 +163,21 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   if (lane < task.count) {
     log_sums[slot_of(task, s, lane, kv_head)] = select(LOWEST, top[lane] + log(total[lane]), total[lane] > 0.0);
   }
+}
+
+// The part's keys that any of the task's rows sees.
+fn seen_span(task: Task, s: Segment) -> Span {
+  var lowest = 0xffffffffu;
+  var highest = 0u;
+  for (var r = task.first / SHARE; r <= (task.first + task.count - 1u) / SHARE; r++) {
+    let position = batch[1u + s.first_row + r].y;
+    lowest = min(lowest, position);
+    highest = max(highest, position);
+  }
+  var span = span_of(s, task.split);
+  span.end = min(span.end, highest + 1u - min(highest + 1u, s.base));
+  if (WINDOW > 0u && lowest + 1u > WINDOW + s.base) { span.begin = max(span.begin, lowest + 1u - WINDOW - s.base); }
+  return span;
 }
 
 fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {

@@ -1,5 +1,21 @@
-import { append, kvPrelude, segmentChunk, segmentConstants, type KvCache, type RowPlace, type StepSequence } from '@ensample/kv-cache';
-import { InvalidOptionError, kernel, type Batch, type Device, type GpuTensor, type Kernel, type Pass } from '@ensample/tensor';
+import {
+  append,
+  kvPrelude,
+  segmentChunk,
+  segmentConstants,
+  type KvCache,
+  type RowPlace,
+  type StepSequence,
+} from '@ensample/kv-cache';
+import {
+  InvalidOptionError,
+  kernel,
+  type Batch,
+  type Device,
+  type GpuTensor,
+  type Kernel,
+  type Pass,
+} from '@ensample/tensor';
 import { attendHead, attendThread, attendTile, mergeBody } from './attend.wgsl.ts';
 import { planStep, type ReadBytes, type StepPlan, type Tiling } from './plan.ts';
 
@@ -56,7 +72,11 @@ export class Attention {
     this.heads = heads;
     this.#device = cache.device;
     // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
-    this.#tiling = { chunk: Math.max(chunkTokens, cache.pageTokens), vectors: headDim > 128 ? 8 : 16, reading };
+    this.#tiling = {
+      chunk: Math.max(chunkTokens, cache.pageTokens),
+      vectors: headDim > 128 ? 8 : 16,
+      reading,
+    };
     this.#plan = this.#device.tensor('u32', [planGrowth]);
     this.#slots = 64;
     [this.#partial, this.#logSums] = this.#makePartials();
@@ -143,7 +163,12 @@ export class Attention {
   }
 
   /** Records attention of one layer: partial results per slab, then the merge. */
-  run(pass: Pass, layer: number, { batch, q, y }: AttentionTensors, { stride, rows }: { stride: number; rows: number }): void {
+  run(
+    pass: Pass,
+    layer: number,
+    { batch, q, y }: AttentionTensors,
+    { stride, rows }: { stride: number; rows: number },
+  ): void {
     const { headDim, kvHeads } = this.cache.layout;
     const plan = this.#plan;
     const partial = this.#partial;
@@ -161,7 +186,9 @@ export class Attention {
   /** Workgroups stride over the tasks, so that a recording serves any plan. */
   #workgroups(rows: number): number {
     const { kvHeads } = this.cache.layout;
-    return this.#device.tier.attention === 'thread' ? Math.max(16, rows) : Math.max(64, Math.ceil(2048 / kvHeads), rows);
+    return this.#device.tier.attention === 'thread'
+      ? Math.max(16, rows)
+      : Math.max(16, Math.ceil(512 / kvHeads));
   }
 
   #attendKernel(layer: number, slab: number, stride: number): Kernel {

@@ -55,7 +55,12 @@ interface Task {
  * which rows. Each stretch becomes splits × row tiles tasks; partial results lie at
  * `partials + split · rows + row`.
  */
-export function planStep(cache: KvCache, share: number, tiling: Tiling, step: readonly StepSequence[]): StepPlan {
+export function planStep(
+  cache: KvCache,
+  share: number,
+  tiling: Tiling,
+  step: readonly StepSequence[],
+): StepPlan {
   const table = segmentTable(step);
   const words: number[] = new Array<number>(headerWords).fill(0);
   let at = layOutTables(cache, table, words);
@@ -89,7 +94,13 @@ export function planStep(cache: KvCache, share: number, tiling: Tiling, step: re
 }
 
 /** Positions of a stretch that any of its rows can see, as far as the host knows their positions. */
-function keySpan(cache: KvCache, kind: KvKind, stretch: Stretch, step: readonly StepSequence[], table: SegmentTable) {
+function keySpan(
+  cache: KvCache,
+  kind: KvKind,
+  stretch: Stretch,
+  step: readonly StepSequence[],
+  table: SegmentTable,
+) {
   const { segment } = stretch;
   const run = segment.runs[kind.index];
   const stored = run ? oldest(segment, run, cache.pageTokens) : segment.start;
@@ -113,7 +124,8 @@ function countSplits(stretch: Stretch, span: { start: number; end: number }, chu
 
 /** Query vectors of a stretch, cut into tiles: over all its rows, or within each sequence's. */
 function rowTiles(stretch: Stretch, share: number, { vectors, reading }: Tiling) {
-  const ranges = reading === 'shared' ? [{ firstRow: stretch.firstRow, rows: stretch.rows }] : stretch.sequences;
+  const ranges =
+    reading === 'shared' ? [{ firstRow: stretch.firstRow, rows: stretch.rows }] : stretch.sequences;
   return ranges.flatMap((range, order) => {
     const begin = (range.firstRow - stretch.firstRow) * share;
     const end = begin + range.rows * share;
@@ -132,7 +144,14 @@ function readBytes(cache: KvCache, kind: KvKind, tokens: number): number {
 }
 
 /** A directory of (first word, number) per slab, then the tasks of each slab. */
-function layOutTasks(cache: KvCache, kind: KvKind, tasks: Task[], tiling: Tiling, words: number[], start: number): number {
+function layOutTasks(
+  cache: KvCache,
+  kind: KvKind,
+  tasks: Task[],
+  tiling: Tiling,
+  words: number[],
+  start: number,
+): number {
   const directory = start;
   words[4 * kind.index + 1] = directory;
   let at = directory + 2 * cache.slabs;

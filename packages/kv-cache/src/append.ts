@@ -32,6 +32,10 @@ export function append(
     const kv = cache.buffer(layer, slab);
     if (!kv) continue;
     const constants = { ...segmentConstants(cache, place.kind, slab), STRIDE: stride, KEYS: keysAt };
-    pass.run(kernel('append', { ...kvPrelude(cache), constants }, segmentChunk, appendBody), { batch, plan, x, kv }, grid);
+    pass.run(
+      kernel('append', { ...kvPrelude(cache), constants }, segmentChunk, appendBody),
+      { batch, plan, x, kv },
+      grid,
+    );
   }
 }

@@ -50,7 +50,8 @@ export class KvCache {
     this.dtype = dtype;
     const { kvHeads, headDim } = layout;
     this.pools = this.kinds.map(
-      ({ owners }) => new PagePool(device, { owners: owners.length, kvHeads, headDim, tokens: pageTokens, dtype }),
+      ({ owners }) =>
+        new PagePool(device, { owners: owners.length, kvHeads, headDim, tokens: pageTokens, dtype }),
     );
   }
 
@@ -137,7 +138,8 @@ export class KvCache {
     this.pools.forEach((pool, k) => {
       const run = segment.runs[k];
       const kind = this.kinds[k];
-      if (run && kind) extendRun(pool, run, relative, Math.max(0, this.lowestNeeded(kind, length) - segment.start));
+      if (run && kind)
+        extendRun(pool, run, relative, Math.max(0, this.lowestNeeded(kind, length) - segment.start));
     });
     segment.reservedEnd = segment.start + relative;
     return true;
@@ -153,7 +155,8 @@ export class KvCache {
     this.pools.forEach((pool, k) => {
       const run = segment.runs[k];
       const kind = this.kinds[k];
-      if (run && kind) trimRun(pool, run, this.lowestNeeded(kind, end, slack) - segment.start, segment.length);
+      if (run && kind)
+        trimRun(pool, run, this.lowestNeeded(kind, end, slack) - segment.start, segment.length);
     });
     segment.reservedEnd = segment.start + this.#wholePages(segment.length);
   }

@@ -1,6 +1,14 @@
 export { append, kvPrelude, segmentConstants } from './append.ts';
 export { KvCache, type KvCacheOptions, type KvMemory } from './cache.ts';
-export { kindsOf, maxKinds, placesOf, type KvKind, type KvLayout, type LayerKv, type LayerPlace } from './layout.ts';
+export {
+  kindsOf,
+  maxKinds,
+  placesOf,
+  type KvKind,
+  type KvLayout,
+  type LayerKv,
+  type LayerPlace,
+} from './layout.ts';
 export { PagePool, type PageShape, type Slab } from './pool.ts';
 export { oldest, type PageRun, type Segment } from './segment.ts';
 export { segmentChunk } from './segments.wgsl.ts';

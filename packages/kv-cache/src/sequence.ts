@@ -70,7 +70,10 @@ export class Sequence {
       cache.ensure(cache.kinds.map((kind) => cache.pagesFor(kind, tokens, tokens)));
       child = roomFor();
     }
-    if (!child) throw new OutOfMemoryError(`no slab of KV pages can hold ${tokens} more tokens: append fewer at a time`);
+    if (!child)
+      throw new OutOfMemoryError(
+        `no slab of KV pages can hold ${tokens} more tokens: append fewer at a time`,
+      );
     // The new child is a user of the old leaf in this sequence's place.
     if (parent) cache.release(parent);
     this.#leaf = child;
@@ -81,7 +84,10 @@ export class Sequence {
     if (tokens === 0) return;
     const leaf = this.#leaf;
     invariant(leaf && this.#writable(leaf), () => 'commit without reserve');
-    invariant(this.#length + tokens <= leaf.reservedEnd, () => `commit of ${tokens} tokens beyond the reserved end`);
+    invariant(
+      this.#length + tokens <= leaf.reservedEnd,
+      () => `commit of ${tokens} tokens beyond the reserved end`,
+    );
     this.#length += tokens;
     leaf.length += tokens;
   }
@@ -138,7 +144,9 @@ export class Sequence {
     const { runs } = segment;
     const earliest = kinds.map(({ window }, k) => {
       const run = runs[k];
-      return run && run.first > 0 && window !== undefined ? oldest(segment, run, pageTokens) + window - 1 : at;
+      return run && run.first > 0 && window !== undefined
+        ? oldest(segment, run, pageTokens) + window - 1
+        : at;
     });
     return Math.min(this.#length, Math.max(at, ...earliest));
   }

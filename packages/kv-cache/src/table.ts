@@ -142,7 +142,16 @@ export function layOutTables(cache: KvCache, table: SegmentTable, words: number[
       const from = Math.max(start, oldest(segment, run, cache.pageTokens));
       const bound = end === Infinity ? openEnd : end;
       const entries = pageTable(run);
-      const record = [from, bound, firstRow, rows, segment.start, pages, Math.max(1, entries.length), run.slab];
+      const record = [
+        from,
+        bound,
+        firstRow,
+        rows,
+        segment.start,
+        pages,
+        Math.max(1, entries.length),
+        run.slab,
+      ];
       [...record, parent === undefined ? 0 : parent + 1].forEach((word, i) => (words[at + i] = word));
       entries.forEach((page, i) => (words[pages + i] = page));
       pages += entries.length;

@@ -31,7 +31,15 @@ export const tiers: Readonly<Record<TierName, Tier>> = {
   plain: tier('plain', [], 'tree', 128, 'tile', 'tile', 'f32'),
   subgroups: tier('subgroups', ['subgroups'], 'subgroup', 128, 'tile', 'tile', 'f32'),
   f16: tier('f16', ['subgroups', 'shader-f16'], 'subgroup', 128, 'tile', 'tile', 'f16'),
-  matrix: tier('matrix', ['subgroups', 'shader-f16', subgroupMatrix], 'subgroup', 128, 'matrix', 'tile', 'f16'),
+  matrix: tier(
+    'matrix',
+    ['subgroups', 'shader-f16', subgroupMatrix],
+    'subgroup',
+    128,
+    'matrix',
+    'tile',
+    'f16',
+  ),
 };
 
 function tier(
@@ -84,7 +92,9 @@ export function chooseTier(adapter: GPUAdapter, wanted?: TierName): Tier {
   const supported = supportedTiers(adapter);
   if (wanted !== undefined) {
     if (!(wanted in tiers)) {
-      throw new UnsupportedFeatureError(`tier "${wanted}" does not exist: use ${Object.keys(tiers).join(', ')}`);
+      throw new UnsupportedFeatureError(
+        `tier "${wanted}" does not exist: use ${Object.keys(tiers).join(', ')}`,
+      );
     }
     if (!supported.includes(wanted)) {
       throw new UnsupportedFeatureError(

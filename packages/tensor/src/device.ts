@@ -36,7 +36,9 @@ const wantedLimits = [
  */
 export async function openDevice(adapter: GPUAdapter, options: DeviceOptions = {}): Promise<Device> {
   const tier = chooseTier(adapter, options.tier);
-  const features = [...tier.features, 'timestamp-query'].filter((f) => adapter.features.has(f as GPUFeatureName));
+  const features = [...tier.features, 'timestamp-query'].filter((f) =>
+    adapter.features.has(f as GPUFeatureName),
+  );
   const requiredLimits = Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
   const gpu = await adapter.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits });
   return new Device(gpu, tier, adapter.info);
@@ -80,7 +82,11 @@ export class Device {
    * @throws InvalidOptionError for a shape that is not of positive integers.
    * @throws OutOfMemoryError when it is larger than a buffer may be.
    */
-  tensor<D extends DType>(dtype: D, shape: readonly number[], usage: GPUBufferUsageFlags = storageUsage()): GpuTensor<D> {
+  tensor<D extends DType>(
+    dtype: D,
+    shape: readonly number[],
+    usage: GPUBufferUsageFlags = storageUsage(),
+  ): GpuTensor<D> {
     if (shape.some((size) => !Number.isInteger(size) || size < 1)) {
       throw new InvalidOptionError(`tensor shape [${shape.join(', ')}] must hold positive integers`);
     }
@@ -105,7 +111,12 @@ export class Device {
   }
 
   /** A tensor with data. */
-  upload<D extends DType>(dtype: D, shape: readonly number[], data: HostArray, usage?: GPUBufferUsageFlags): GpuTensor<D> {
+  upload<D extends DType>(
+    dtype: D,
+    shape: readonly number[],
+    data: HostArray,
+    usage?: GPUBufferUsageFlags,
+  ): GpuTensor<D> {
     const tensor = this.tensor(dtype, shape, usage);
     this.write(tensor, data);
     return tensor;
@@ -182,7 +193,8 @@ export class Device {
     } finally {
       // The scope must be popped even if allocate throws, so that scopes stay balanced.
       const failure = await this.gpu.popErrorScope();
-      if (failure) throw new OutOfMemoryError(`${what} does not fit in the device's memory: ${failure.message}`);
+      if (failure)
+        throw new OutOfMemoryError(`${what} does not fit in the device's memory: ${failure.message}`);
     }
     return result;
   }
@@ -208,17 +220,19 @@ function viewAs(dtype: DType, bytes: ArrayBuffer): HostArray {
 }
 
 async function compile(gpu: GPUDevice, kernel: Kernel): Promise<GPUComputePipeline> {
-  const entries = kernel.bindings.map(
-    (binding, index): GPUBindGroupLayoutEntry => ({
-      binding: index,
-      visibility: GPUShaderStage.COMPUTE,
-      buffer: { type: binding.type },
-    }),
-  );
+  const entries = kernel.bindings.map((binding, index): GPUBindGroupLayoutEntry => ({
+    binding: index,
+    visibility: GPUShaderStage.COMPUTE,
+    buffer: { type: binding.type },
+  }));
   const layout = gpu.createPipelineLayout({ bindGroupLayouts: [gpu.createBindGroupLayout({ entries })] });
   const module = gpu.createShaderModule({ label: kernel.name, code: kernel.code });
   try {
-    return await gpu.createComputePipelineAsync({ label: kernel.name, layout, compute: { module, entryPoint: 'main' } });
+    return await gpu.createComputePipelineAsync({
+      label: kernel.name,
+      layout,
+      compute: { module, entryPoint: 'main' },
+    });
   } catch (cause) {
     const { messages } = await module.getCompilationInfo();
     const errors = messages.filter((m) => m.type === 'error').map((m) => `line ${m.lineNum}: ${m.message}`);

@@ -27,7 +27,8 @@ export interface Prelude {
   readonly constants?: Readonly<Record<string, number | string>>;
 }
 
-const declaration = /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:,\s*(read|read_write))?>\s*(\w+)/g;
+const declaration =
+  /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:,\s*(read|read_write))?>\s*(\w+)/g;
 
 /**
  * Puts a kernel together: prelude, then chunks in order. A chunk is WGSL without substitutions;

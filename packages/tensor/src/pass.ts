@@ -49,7 +49,12 @@ export class Recorder implements Pass {
       const pipeline = pipelines[i];
       invariant(pipeline, () => `no pipeline for ${call.kernel.name}`);
       const [x, y = 1, z = 1] = call.grid;
-      return { name: call.kernel.name, pipeline, bindGroup: bind(this.device, call, pipeline), grid: [x, y, z] };
+      return {
+        name: call.kernel.name,
+        pipeline,
+        bindGroup: bind(this.device, call, pipeline),
+        grid: [x, y, z],
+      };
     });
     return new Recording(this.device, dispatches);
   }

@@ -27,7 +27,11 @@ export async function profile(recording: Recording, repeats = 5): Promise<Kernel
     );
   }
   const querySet = gpu.createQuerySet({ type: 'timestamp', count: queries });
-  const resolved = recording.device.tensor('u32', [2 * queries], GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC);
+  const resolved = recording.device.tensor(
+    'u32',
+    [2 * queries],
+    GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+  );
   const runs: number[][] = [];
   try {
     for (let i = 0; i < repeats; i++) {
@@ -46,14 +50,17 @@ export async function profile(recording: Recording, repeats = 5): Promise<Kernel
 
 function durations(ticks: BigUint64Array): number[] {
   const times: number[] = [];
-  for (let i = 0; i + 1 < ticks.length; i += 2) times.push(Number((ticks[i + 1] ?? 0n) - (ticks[i] ?? 0n)) / 1e3);
+  for (let i = 0; i + 1 < ticks.length; i += 2)
+    times.push(Number((ticks[i + 1] ?? 0n) - (ticks[i] ?? 0n)) / 1e3);
   return times;
 }
 
 function summarise(names: readonly string[], runs: readonly number[][]): KernelTime[] {
   const kernels = [...new Set(names)].map((name) => {
     const indices = names.flatMap((other, i) => (other === name ? [i] : []));
-    const totals = runs.map((run) => indices.reduce((sum, i) => sum + (run[i] ?? 0), 0)).sort((a, b) => a - b);
+    const totals = runs
+      .map((run) => indices.reduce((sum, i) => sum + (run[i] ?? 0), 0))
+      .sort((a, b) => a - b);
     return { name, count: indices.length, microseconds: totals[totals.length >> 1] ?? 0 };
   });
   return kernels.sort((a, b) => b.microseconds - a.microseconds);

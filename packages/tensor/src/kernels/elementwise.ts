@@ -18,18 +18,30 @@ export function batchCapacity(batch: Batch): number {
 }
 
 /** Makes an empty batch buffer for up to `capacity` rows. */
-export function createBatch(pass: { tensor(dtype: 'u32', shape: readonly number[]): Batch }, capacity: number): Batch {
+export function createBatch(
+  pass: { tensor(dtype: 'u32', shape: readonly number[]): Batch },
+  capacity: number,
+): Batch {
   return pass.tensor('u32', [4 * (1 + capacity)]);
 }
 
 /** RMSNorm: y = x / √(mean(x²) + eps) · weight, for each row of x `[rows, width]`. */
 export function rmsNorm(
   pass: Pass,
-  { batch, x, weight, y }: { batch: Batch; x: GpuTensor<'f32'>; weight: GpuTensor<'f32'>; y: GpuTensor<'f32'> },
+  {
+    batch,
+    x,
+    weight,
+    y,
+  }: { batch: Batch; x: GpuTensor<'f32'>; weight: GpuTensor<'f32'>; y: GpuTensor<'f32'> },
   { width, eps, rows }: { width: number; eps: number; rows: number },
 ): void {
   const constants = { WIDTH: width, EPS: eps.toExponential() + 'f' };
-  pass.run(reducingKernel(pass.device.tier, 'rms_norm', { constants }, rmsNormBody), { batch, x, weight, y }, [rows]);
+  pass.run(
+    reducingKernel(pass.device.tier, 'rms_norm', { constants }, rmsNormBody),
+    { batch, x, weight, y },
+    [rows],
+  );
 }
 
 /** SwiGLU: y `[rows, width]` = silu(gate) · up, where each row of x is `[gate, up]`. */
@@ -88,5 +100,6 @@ export function embed(
 ): void {
   const code = kernel('embed', {}, decodeQuad[weights.format], embedBody);
   const grid = [Math.ceil(weights.columns / 4 / 64), rows] as const;
-  for (const { words, scales, dims } of weights.blocks) pass.run(code, { words, scales, batch, dims, y }, grid);
+  for (const { words, scales, dims } of weights.blocks)
+    pass.run(code, { words, scales, batch, dims, y }, grid);
 }

@@ -40,10 +40,18 @@ export interface Matrix {
 }
 
 /** Decoding chunk per format, four values a call. */
-export const decodeQuad: Readonly<Record<WeightFormat, string>> = { f32: f32Quad, f16: f16Quad, int8: int8Quad };
+export const decodeQuad: Readonly<Record<WeightFormat, string>> = {
+  f32: f32Quad,
+  f16: f16Quad,
+  int8: int8Quad,
+};
 
 /** Decoding chunk per format, 16 bytes a call. */
-export const decodeWide: Readonly<Record<WeightFormat, string>> = { f32: f32Wide, f16: f16Wide, int8: int8Wide };
+export const decodeWide: Readonly<Record<WeightFormat, string>> = {
+  f32: f32Wide,
+  f16: f16Wide,
+  int8: int8Wide,
+};
 
 /** The number of columns must be a multiple of this. */
 export const columnMultiple: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 8, int8: 32 };
@@ -55,7 +63,11 @@ const bytesPerWeight: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 2,
  * @param maxBlockBytes default: what the device can bind.
  * @throws InvalidModelError when the number of columns does not suit the format.
  */
-export function uploadMatrix(device: Device, host: HostMatrix, maxBlockBytes: number = device.maxBindingBytes): Matrix {
+export function uploadMatrix(
+  device: Device,
+  host: HostMatrix,
+  maxBlockBytes: number = device.maxBindingBytes,
+): Matrix {
   const { format, rows, columns } = host;
   const multiple = columnMultiple[format];
   if (columns % multiple !== 0) {
@@ -70,7 +82,10 @@ export function uploadMatrix(device: Device, host: HostMatrix, maxBlockBytes: nu
   for (let first = 0; first < rows; first += blockRows) {
     blocks.push(uploadBlock(device, host, first, Math.min(rows, first + blockRows)));
   }
-  const bytes = blocks.reduce((sum, b) => sum + b.words.byteLength + b.scales.byteLength + b.dims.byteLength, 0);
+  const bytes = blocks.reduce(
+    (sum, b) => sum + b.words.byteLength + b.scales.byteLength + b.dims.byteLength,
+    0,
+  );
   const destroy = () => {
     for (const block of blocks) for (const t of [block.words, block.scales, block.dims]) t.destroy();
   };
@@ -96,7 +111,12 @@ function uploadBlock(device: Device, host: HostMatrix, first: number, end: numbe
 function uploadWords(device: Device, data: Float32Array | Uint16Array | Int8Array): GpuTensor<'u32'> {
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const aligned = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0;
-  if (aligned) return device.upload('u32', [bytes.byteLength / 4], new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4));
+  if (aligned)
+    return device.upload(
+      'u32',
+      [bytes.byteLength / 4],
+      new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4),
+    );
   const copy = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
   copy.set(bytes);
   return device.upload('u32', [copy.byteLength / 4], new Uint32Array(copy.buffer));

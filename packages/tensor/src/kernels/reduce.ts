@@ -6,7 +6,12 @@ import { entrySubgroup, entryTree, reduceSubgroup, reduceTree } from './reduce.w
  * A kernel whose body is `fn run(group: vec3u, lane: u32)` and may call `reduce_add4` and
  * `reduce_max4`; the tier decides how these reduce and how wide a workgroup is (REDUCE_WIDTH).
  */
-export function reducingKernel(tier: Tier, name: string, prelude: Prelude, ...chunks: readonly string[]): Kernel {
+export function reducingKernel(
+  tier: Tier,
+  name: string,
+  prelude: Prelude,
+  ...chunks: readonly string[]
+): Kernel {
   const subgroup = tier.reduce === 'subgroup';
   const extended: Prelude = {
     ...prelude,

@@ -8,7 +8,12 @@ import { adjustBody, advanceBody, compactBody, philox, sampleBody, sequenceStruc
 /** What a row's result says of its sequence after a step. */
 export const status = { running: 0, stop: 1, length: 2, idle: 3 } as const;
 
-const statusConstants = { RUNNING: status.running, STOP: status.stop, LENGTH: status.length, IDLE: status.idle };
+const statusConstants = {
+  RUNNING: status.running,
+  STOP: status.stop,
+  LENGTH: status.length,
+  IDLE: status.idle,
+};
 
 /** How one sequence is sampled; see {@link encodeSequence} for the words that kernels read. */
 export interface SequenceSampling {
@@ -73,7 +78,11 @@ export interface SampleTensors {
  * by (seed, position, token id). The same noise for the same key is what makes draws reproducible in any
  * batch, and lets a draft model draw with the target's noise.
  */
-export function sample(pass: Pass, tensors: SampleTensors, { vocab, rows }: { vocab: number; rows: number }): void {
+export function sample(
+  pass: Pass,
+  tensors: SampleTensors,
+  { vocab, rows }: { vocab: number; rows: number },
+): void {
   const constants = { VOCAB: vocab };
   const code = reducingKernel(pass.device.tier, 'sample', { constants }, sequenceStruct, philox, sampleBody);
   pass.run(code, { ...tensors }, [rows]);
@@ -114,6 +123,9 @@ export function advance(
 }
 
 /** Keeps some rows of a batch, in a new order (at most 256): `moves` is `[1 + rows, 2]`. */
-export function compact(pass: Pass, tensors: { readonly batch: Batch; readonly moves: GpuTensor<'u32'> }): void {
+export function compact(
+  pass: Pass,
+  tensors: { readonly batch: Batch; readonly moves: GpuTensor<'u32'> },
+): void {
   pass.run(kernel('compact', {}, compactBody), tensors, [1]);
 }

@@ -1,0 +1,218 @@
+import type { Attention } from '@ensample/bifurcated-attn';
+import type { KvLayout } from '@ensample/kv-cache';
+import {
+  embed,
+  matmul,
+  rmsNorm,
+  rope,
+  ropeAngles,
+  swiglu,
+  uploadMatrix,
+  type Batch,
+  type Device,
+  type GpuTensor,
+  type Matrix,
+  type Pass,
+} from '@ensample/tensor';
+import type { ModelConfig } from './config.ts';
+import type { WeightReader } from './weights.ts';
+
+/** What the layers write on the way; rows up to the capacity they were made for. */
+export interface Activations {
+  readonly rows: number;
+  /** `[rows, hidden]`: the residual stream. */
+  readonly hidden: GpuTensor<'f32'>;
+  /** `[rows, hidden]` */
+  readonly normed: GpuTensor<'f32'>;
+  /** `[rows, (heads + 2 kvHeads) · headDim]` */
+  readonly qkv: GpuTensor<'f32'>;
+  /** `[rows, heads · headDim]` */
+  readonly attended: GpuTensor<'f32'>;
+  /** `[rows, 2 · intermediate]` */
+  readonly gateUp: GpuTensor<'f32'>;
+  /** `[rows, intermediate]` */
+  readonly gated: GpuTensor<'f32'>;
+  destroy(): void;
+}
+
+/** One forward pass of a step. */
+export interface ForwardStep {
+  readonly batch: Batch;
+  readonly attention: Attention;
+  readonly activations: Activations;
+  /** Row capacity that grids are made for; the batch holds the actual count. */
+  readonly rows: number;
+  /** `[rows, vocab]` to fill; without it only keys and values are computed (prefill). */
+  readonly logits?: GpuTensor<'f32'>;
+}
+
+interface Layer {
+  readonly inputNorm: GpuTensor<'f32'>;
+  readonly qkv: Matrix;
+  readonly output: Matrix;
+  readonly postNorm: GpuTensor<'f32'>;
+  readonly gateUp: Matrix;
+  readonly down: Matrix;
+}
+
+type Owned = { destroy(): void };
+
+/**
+ * A decoder of Llama blocks with MixAttention's layer map: windows, and layers that attend over another
+ * layer's keys and values with their own query (arXiv 2409.15012 §3).
+ */
+export class Decoder {
+  readonly config: ModelConfig;
+  readonly layout: KvLayout;
+  readonly #device: Device;
+  readonly #layers: readonly Layer[];
+  readonly #embedding: Matrix;
+  readonly #head: Matrix;
+  readonly #finalNorm: GpuTensor<'f32'>;
+  readonly #angles: GpuTensor<'f32'>;
+  readonly #owned: readonly Owned[];
+
+  private constructor(device: Device, config: ModelConfig, parts: Parts, owned: readonly Owned[]) {
+    this.config = config;
+    this.layout = { layers: config.layers, kvHeads: config.kvHeads, headDim: config.headDim };
+    this.#device = device;
+    this.#layers = parts.layers;
+    this.#embedding = parts.embedding;
+    this.#head = parts.head;
+    this.#finalNorm = parts.finalNorm;
+    this.#angles = parts.angles;
+    this.#owned = owned;
+  }
+
+  /**
+   * Uploads a model's weights, one layer at a time. On failure nothing stays on the device.
+   * @param onLayer called after each layer with the number done.
+   */
+  static async load(
+    device: Device,
+    config: ModelConfig,
+    weights: WeightReader,
+    onLayer?: (done: number) => void,
+  ): Promise<Decoder> {
+    const owned: Owned[] = [];
+    try {
+      const parts = await upload(device, config, weights, owned, onLayer);
+      return new Decoder(device, config, parts, owned);
+    } catch (error) {
+      for (const part of owned) part.destroy();
+      throw error;
+    }
+  }
+
+  /** Makes the buffers that {@link forward} writes, for up to `rows` rows. */
+  activations(rows: number): Activations {
+    const { hiddenSize, heads, headDim, intermediateSize } = this.config;
+    const tensors = {
+      hidden: this.#device.tensor('f32', [rows, hiddenSize]),
+      normed: this.#device.tensor('f32', [rows, hiddenSize]),
+      qkv: this.#device.tensor('f32', [rows, this.#qkvWidth(true)]),
+      attended: this.#device.tensor('f32', [rows, heads * headDim]),
+      gateUp: this.#device.tensor('f32', [rows, 2 * intermediateSize]),
+      gated: this.#device.tensor('f32', [rows, intermediateSize]),
+    } as const;
+    return { rows, ...tensors, destroy: () => Object.values(tensors).forEach((tensor) => tensor.destroy()) };
+  }
+
+  #qkvWidth(owns: boolean): number {
+    const { heads, kvHeads, headDim } = this.config;
+    return (heads + (owns ? 2 * kvHeads : 0)) * headDim;
+  }
+
+  /** Records a step: embedding, all layers, and where asked for the logits of every row. */
+  forward(pass: Pass, step: ForwardStep): void {
+    const { batch, activations, rows, logits } = step;
+    const { hidden, normed } = activations;
+    const width = this.config.hiddenSize;
+    const eps = this.config.normEps;
+    embed(pass, { batch, weights: this.#embedding, y: hidden }, { rows });
+    this.#layers.forEach((layer, index) => {
+      rmsNorm(pass, { batch, x: hidden, weight: layer.inputNorm, y: normed }, { width, eps, rows });
+      this.#attend(pass, step, layer, index);
+      rmsNorm(pass, { batch, x: hidden, weight: layer.postNorm, y: normed }, { width, eps, rows });
+      this.#feedForward(pass, step, layer);
+    });
+    if (!logits) return;
+    rmsNorm(pass, { batch, x: hidden, weight: this.#finalNorm, y: normed }, { width, eps, rows });
+    matmul(pass, { batch, x: normed, weights: this.#head, y: logits }, { rows });
+  }
+
+  #attend(
+    pass: Pass,
+    { batch, attention, activations, rows }: ForwardStep,
+    layer: Layer,
+    index: number,
+  ): void {
+    const { heads, kvHeads, headDim, layers } = this.config;
+    const { hidden, normed, qkv, attended } = activations;
+    const owns = layers[index]?.kvSource === index;
+    const stride = this.#qkvWidth(owns);
+    matmul(pass, { batch, x: normed, weights: layer.qkv, y: qkv }, { rows });
+    // Queries are always turned; keys only where they are made: a reusing layer reads them as stored.
+    const turned = owns ? heads + kvHeads : heads;
+    rope(pass, { batch, angles: this.#angles, x: qkv }, { heads: turned, headDim, stride, rows });
+    if (owns) attention.append(pass, index, { batch, x: qkv }, { stride, keysAt: heads * headDim, rows });
+    attention.run(pass, index, { batch, q: qkv, y: attended }, { stride, rows });
+    matmul(pass, { batch, x: attended, weights: layer.output, y: hidden }, { rows, store: 'accumulate' });
+  }
+
+  #feedForward(pass: Pass, { batch, activations, rows }: ForwardStep, layer: Layer): void {
+    const { hidden, normed, gateUp, gated } = activations;
+    matmul(pass, { batch, x: normed, weights: layer.gateUp, y: gateUp }, { rows });
+    swiglu(pass, { batch, x: gateUp, y: gated }, { width: this.config.intermediateSize, rows });
+    matmul(pass, { batch, x: gated, weights: layer.down, y: hidden }, { rows, store: 'accumulate' });
+  }
+
+  /** Frees the weights. */
+  destroy(): void {
+    for (const part of this.#owned) part.destroy();
+  }
+}
+
+interface Parts {
+  readonly layers: readonly Layer[];
+  readonly embedding: Matrix;
+  readonly head: Matrix;
+  readonly finalNorm: GpuTensor<'f32'>;
+  readonly angles: GpuTensor<'f32'>;
+}
+
+async function upload(
+  device: Device,
+  config: ModelConfig,
+  weights: WeightReader,
+  owned: Owned[],
+  onLayer?: (done: number) => void,
+): Promise<Parts> {
+  const own = <T extends Owned>(part: T): T => {
+    owned.push(part);
+    return part;
+  };
+  const vector = (data: Float32Array<ArrayBuffer>) => own(device.upload<'f32'>('f32', [data.length], data));
+  const embedding = own(uploadMatrix(device, await weights.embedding()));
+  const layers: Layer[] = [];
+  for (let i = 0; i < config.layers.length; i++) {
+    const host = await weights.layer(i);
+    layers.push({
+      inputNorm: vector(host.inputNorm),
+      qkv: own(uploadMatrix(device, host.qkv)),
+      output: own(uploadMatrix(device, host.output)),
+      postNorm: vector(host.postNorm),
+      gateUp: own(uploadMatrix(device, host.gateUp)),
+      down: own(uploadMatrix(device, host.down)),
+    });
+    onLayer?.(i + 1);
+  }
+  const head = await weights.head();
+  return {
+    layers,
+    embedding,
+    head: head ? own(uploadMatrix(device, head)) : embedding,
+    finalNorm: vector(await weights.finalNorm()),
+    angles: vector(ropeAngles(config.contextLength, config.headDim, config.ropeTheta)),
+  };
+}
