@@ -1,1 +1,2 @@
 export { nullGpu, testGpu } from './gpu.ts';
+export { attentionReference, type AttentionInput } from './references/attention.ts';

@@ -1,0 +1,15 @@
+import '@tensorflow/tfjs-backend-cpu';
+import * as tf from '@tensorflow/tfjs-core';
+
+tf.env().set('IS_TEST', true); // else its CPU backend advertises tfjs-node
+
+/** Computes on tfjs's CPU backend, whatever backend is the current one, and frees what was made on the way. */
+export function run(compute: () => tf.Tensor): Float32Array<ArrayBuffer> {
+  const current = tf.getBackend();
+  void tf.setBackend('cpu'); // takes effect at once, since the backend is ready
+  try {
+    return Float32Array.from(tf.tidy(() => compute().dataSync()));
+  } finally {
+    if (current && current !== 'cpu') void tf.setBackend(current);
+  }
+}
