@@ -77,9 +77,9 @@ fn ordered(value: f32) -> u32 {
 fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32, mass: f32) -> u32 {
   var prefix = 0u;
   var remaining = wanted;
-  for (var pass = 0u; pass < 4u; pass++) {
-    let shift = 24u - 8u * pass;
-    let known = select(0xffffffffu << ((shift + 8u) & 31u), 0u, pass == 0u);
+  for (var byte = 0u; byte < 4u; byte++) {
+    let shift = 24u - 8u * byte;
+    let known = select(0xffffffffu << ((shift + 8u) & 31u), 0u, byte == 0u);
     for (var i = lane; i < 256u; i += REDUCE_WIDTH) { atomicStore(&histogram[i], 0u); }
     workgroupBarrier();
     for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) {
