@@ -1,2 +1,25 @@
+export { expectClose, tolerance, type Tolerance } from './compare.ts';
+export { compute, scope, uploadBatch, type Scope, type TestRow } from './compute.ts';
+export {
+  driverName,
+  eachTier,
+  expectNoErrors,
+  expectNothingAllocated,
+  nullDevice,
+  testAdapter,
+  testDevice,
+} from './devices.ts';
 export { nullGpu, testGpu } from './gpu.ts';
+export { fromHalf, toHalf } from './half.ts';
+export { seeded, type Random } from './random.ts';
 export { attentionReference, type AttentionInput } from './references/attention.ts';
+export {
+  embedReference,
+  logSoftmaxReference,
+  matmulReference,
+  rmsNormReference,
+  ropeReference,
+  softmaxReference,
+  swigluReference,
+} from './references/dense.ts';
+export { randomMatrix, type TestMatrix } from './weights.ts';

@@ -1,0 +1,92 @@
+import {
+  adjust,
+  advance,
+  compact,
+  createBatch,
+  embed,
+  matmul,
+  Recorder,
+  rmsNorm,
+  rope,
+  sample,
+  swiglu,
+  tiers,
+  uploadMatrix,
+  type Device,
+  type HostMatrix,
+  type TierName,
+  type WeightFormat,
+} from '@ensample/tensor';
+import { expectNoErrors, expectNothingAllocated, nullDevice, scope } from '@ensample/testing';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const rows = 64;
+const width = 64;
+const vocab = 50;
+
+function zeros(format: WeightFormat): HostMatrix {
+  const shape = { rows: vocab, columns: width };
+  const length = vocab * width;
+  if (format === 'f32') return { ...shape, format, data: new Float32Array(length) };
+  if (format === 'f16') return { ...shape, format, data: new Uint16Array(length) };
+  return { ...shape, format, data: new Int8Array(length), scales: new Uint16Array(length / 32) };
+}
+
+// Dawn's null backend compiles for every feature, whatever this machine's driver has.
+describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compiles', (tier) => {
+  let device: Device;
+  beforeAll(async () => {
+    device = await nullDevice(tier);
+  });
+  afterAll(async () => {
+    await expectNoErrors(device);
+    expectNothingAllocated(device);
+    device.destroy();
+  });
+
+  test.each(['f32', 'f16', 'int8'] as const)('products and embedding, %s', async (format) => {
+    const { own, destroy } = scope();
+    const recorder = new Recorder(device);
+    const batch = own(createBatch(device, rows));
+    const x = own(device.tensor('f32', [rows, width]));
+    const y = own(device.tensor('f32', [rows, width]));
+    const weights = own(uploadMatrix(device, zeros(format)));
+    for (const store of ['assign', 'accumulate'] as const) {
+      for (const count of [1, 2, 4, 16, 48, rows])
+        matmul(recorder, { batch, x, weights, y }, { rows: count, store });
+    }
+    embed(recorder, { batch, weights, y }, { rows });
+    const recording = await recorder.finish();
+    recording.submit();
+    expect(recording.length).toBe(13);
+    destroy();
+  });
+
+  test('norm, positions, activation and sampling', async () => {
+    const { own, destroy } = scope();
+    const recorder = new Recorder(device);
+    const batch = own(createBatch(device, rows));
+    const f32 = () => own(device.tensor('f32', [rows, 2 * width]));
+    const u32 = () => own(device.tensor('u32', [rows, 2 * width]));
+    const x = f32();
+    const y = f32();
+    const angles = f32();
+    const sequences = u32();
+    const picks = u32();
+    rmsNorm(recorder, { batch, x, weight: angles, y }, { width, eps: 1e-6, rows });
+    swiglu(recorder, { batch, x, y }, { width, rows });
+    rope(recorder, { batch, angles, x }, { heads: 2, headDim: 32, stride: width, rows });
+    adjust(
+      recorder,
+      { batch, sequences, logits: x, bias: angles, counts: u32(), adjusted: y },
+      { vocab, rows },
+    );
+    sample(recorder, { batch, sequences, logits: x, adjusted: y, picks }, { vocab, rows });
+    advance(recorder, { batch, sequences, picks, stops: u32(), results: u32() });
+    compact(recorder, { batch, moves: u32() });
+    const recording = await recorder.finish();
+    recording.submit();
+    expect(recording.names).toEqual(['rms_norm', 'swiglu', 'rope', 'adjust', 'sample', 'advance', 'compact']);
+    destroy();
+  });
+});

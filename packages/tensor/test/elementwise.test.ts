@@ -1,0 +1,143 @@
+import {
+  embed,
+  rmsNorm,
+  rope,
+  ropeAngles,
+  swiglu,
+  uploadMatrix,
+  type Device,
+  type GpuTensor,
+} from '@ensample/tensor';
+import {
+  compute,
+  eachTier,
+  embedReference,
+  expectClose,
+  randomMatrix,
+  rmsNormReference,
+  ropeReference,
+  scope,
+  seeded,
+  swigluReference,
+  tolerance,
+  uploadBatch,
+} from '@ensample/testing';
+import { expect, test } from 'vitest';
+
+/** Rows active, and rows that buffers have room for. */
+const active = 5;
+const capacity = 7;
+
+/** The active rows must be `expected`, the others what they were. */
+async function expectRows(
+  device: Device,
+  y: GpuTensor<'f32'>,
+  expected: Float32Array<ArrayBuffer>,
+  before: Float32Array<ArrayBuffer>,
+  allowed = tolerance.f32,
+): Promise<void> {
+  const result = await device.read(y);
+  expectClose(result.subarray(0, expected.length), expected, allowed);
+  expect(result.subarray(expected.length)).toEqual(before.subarray(expected.length));
+}
+
+await eachTier((device) => {
+  test.each([12, 288, 520])('rmsNorm of width %i', async (width) => {
+    const { own, destroy } = scope();
+    const random = seeded(width);
+    const x = random.normals(capacity * width);
+    const before = random.normals(capacity * width);
+    const weight = random.normals(width);
+    const batch = own(
+      uploadBatch(
+        device(),
+        Array.from({ length: active }, () => ({})),
+        capacity,
+      ),
+    );
+    const y = own(device().upload('f32', [capacity, width], before));
+    const inputs = {
+      x: own(device().upload('f32', [capacity, width], x)),
+      weight: own(device().upload('f32', [width], weight)),
+    };
+    await compute(device(), (pass) =>
+      rmsNorm(pass, { batch, ...inputs, y }, { width, eps: 1e-5, rows: capacity }),
+    );
+    await expectRows(device(), y, rmsNormReference(x.subarray(0, active * width), weight, 1e-5), before);
+    destroy();
+  });
+
+  test.each([8, 300])('swiglu of width %i, with gates as large as ±500', async (width) => {
+    const { own, destroy } = scope();
+    const random = seeded(width);
+    const x = random.normals(capacity * 2 * width);
+    x.set([500, -500, 100, -100]);
+    const before = random.normals(capacity * width);
+    const batch = own(
+      uploadBatch(
+        device(),
+        Array.from({ length: active }, () => ({})),
+        capacity,
+      ),
+    );
+    const input = own(device().upload('f32', [capacity, 2 * width], x));
+    const y = own(device().upload('f32', [capacity, width], before));
+    await compute(device(), (pass) => swiglu(pass, { batch, x: input, y }, { width, rows: capacity }));
+    await expectRows(device(), y, swigluReference(x.subarray(0, active * 2 * width), width), before);
+    destroy();
+  });
+
+  test.each([
+    { heads: 3, headDim: 32, rest: 20 },
+    { heads: 5, headDim: 64, rest: 0 },
+  ])('rope of $heads heads of $headDim, $rest values left alone', async ({ heads, headDim, rest }) => {
+    const { own, destroy } = scope();
+    const random = seeded(headDim);
+    const stride = heads * headDim + rest;
+    const positions = [0, 1, 7, 500, 2047];
+    const theta = 10_000;
+    const x = random.normals(capacity * stride);
+    const batch = own(
+      uploadBatch(
+        device(),
+        positions.map((position) => ({ position })),
+        capacity,
+      ),
+    );
+    const angles = own(device().upload('f32', [2048, headDim / 2, 2], ropeAngles(2048, headDim, theta)));
+    const turned = own(device().upload('f32', [capacity, stride], x));
+    await compute(device(), (pass) =>
+      rope(pass, { batch, angles, x: turned }, { heads, headDim, stride, rows: capacity }),
+    );
+    const front = positions.map((_, r) => x.subarray(r * stride, r * stride + heads * headDim));
+    const expected = x.slice(0, active * stride);
+    const flat = Float32Array.from(front.flatMap((row) => Array.from(row)));
+    const rotated = ropeReference(flat, { heads, headDim, positions, theta });
+    positions.forEach((_, r) =>
+      expected.set(rotated.subarray(r * heads * headDim, (r + 1) * heads * headDim), r * stride),
+    );
+    await expectRows(device(), turned, expected, x);
+    destroy();
+  });
+
+  test.each(['f32', 'f16', 'int8'] as const)(
+    'embed of %s rows, in one block and in several',
+    async (format) => {
+      const { own, destroy } = scope();
+      const random = seeded(7);
+      const [vocab, columns] = [37, 288];
+      const { host, values } = randomMatrix(random, format, vocab, columns);
+      const tokens = [0, 13, 14, 36, 1];
+      const rows = [...tokens.map((token) => ({ token })), { token: vocab }]; // the last is no token: nothing is written
+      const batch = own(uploadBatch(device(), rows, capacity));
+      const before = random.normals(capacity * columns);
+      for (const maxBlockBytes of [2 ** 20, 14 * columns]) {
+        const weights = own(uploadMatrix(device(), host, maxBlockBytes));
+        const y = own(device().upload('f32', [capacity, columns], before));
+        await compute(device(), (pass) => embed(pass, { batch, weights, y }, { rows: capacity }));
+        await expectRows(device(), y, embedReference(values, columns, tokens), before, tolerance.exact);
+      }
+      destroy();
+    },
+  );
+});

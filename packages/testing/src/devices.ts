@@ -1,0 +1,92 @@
+import { Device, openDevice, supportedTiers, tiers, type TierName } from '@ensample/tensor';
+import { afterAll, afterEach, beforeAll, describe, test } from 'vitest';
+import { nullGpu, testGpu } from './gpu.ts';
+
+const collected = new WeakMap<Device, string[]>();
+
+/** A device on the test adapter (`ENSAMPLE_ADAPTER`). Its uncaptured errors are kept for {@link expectNoErrors}. */
+export async function testDevice(options: { tier?: TierName } = {}): Promise<Device> {
+  return collectErrors(await openDevice(await testAdapter(), options));
+}
+
+/**
+ * A device of any tier on Dawn's null backend: shaders are compiled and calls are validated, nothing is computed.
+ * That backend offers every feature but lists no matrix sizes, so the tier is set here, not chosen by the adapter.
+ */
+export async function nullDevice(tier: TierName): Promise<Device> {
+  const adapter = await (await nullGpu()).requestAdapter();
+  if (!adapter) throw new Error('Dawn has no null backend');
+  const requiredFeatures = [...tiers[tier].features] as GPUFeatureName[];
+  const gpu = await adapter.requestDevice({ requiredFeatures });
+  return collectErrors(new Device(gpu, tiers[tier], adapter.info));
+}
+
+/** The adapter that {@link testDevice} opens. One adapter gives one device, so each call asks anew. */
+export async function testAdapter(): Promise<GPUAdapter> {
+  const adapter = await (await testGpu()).requestAdapter();
+  if (!adapter) throw new Error('no WebGPU adapter to test on');
+  return adapter;
+}
+
+function collectErrors(device: Device): Device {
+  const errors: string[] = [];
+  collected.set(device, errors);
+  device.gpu.addEventListener('uncapturederror', (event) => {
+    event.preventDefault();
+    errors.push(event.error.message);
+  });
+  return device;
+}
+
+/** Fails if WebGPU reported an error that no call returned, since the last check. */
+export async function expectNoErrors(device: Device): Promise<void> {
+  await device.gpu.queue.onSubmittedWorkDone();
+  const errors = collected.get(device)?.splice(0) ?? [];
+  if (errors.length > 0) throw new Error(`${errors.length} uncaptured WebGPU errors: ${errors.join('\n')}`);
+}
+
+/** Fails if tensors are still allocated: what made them has not freed them. */
+export function expectNothingAllocated(device: Device): void {
+  const { bytes, buffers } = device.memory;
+  if (bytes !== 0 || buffers !== 0)
+    throw new Error(`${buffers} tensors of ${bytes} bytes in all were not destroyed`);
+}
+
+/**
+ * Declares a suite for each tier that the test adapter has, and one skipped test for each tier that it lacks, named
+ * after what is missing. Use it at the top level: `await eachTier((device) => { test(…, () => … device()) })`.
+ * After each test no error may be left, after the suite no tensor.
+ */
+export async function eachTier(suite: (device: () => Device, tier: TierName) => void): Promise<void> {
+  const adapter = await testAdapter();
+  const offered = supportedTiers(adapter);
+  const name = driverName(adapter.info);
+  for (const tier of Object.values(tiers)) {
+    if (offered.includes(tier.name)) describe(tier.name, () => onDevice(tier.name, suite));
+    else
+      test.skip(`${tier.name}: not offered by ${name} (needs ${tier.features.join(', ')})`, () => undefined);
+  }
+}
+
+function onDevice(tier: TierName, suite: (device: () => Device, tier: TierName) => void): void {
+  let opened: Device | undefined;
+  beforeAll(async () => {
+    opened = await testDevice({ tier });
+  });
+  const device = (): Device => {
+    if (!opened) throw new Error('the device is there once tests run');
+    return opened;
+  };
+  afterEach(() => expectNoErrors(device()));
+  afterAll(() => {
+    expectNothingAllocated(device());
+    device().destroy();
+  });
+  suite(device, tier);
+}
+
+/** Short name of a driver, as in "SwiftShader" or "llvmpipe". */
+export function driverName(info: GPUAdapterInfo): string {
+  if (/swiftshader/i.test(info.architecture + info.description)) return 'SwiftShader';
+  return info.description.split(/[ (:]/, 1)[0] || info.vendor || 'this adapter';
+}
