@@ -1,7 +1,7 @@
 import { InvalidOptionError, invariant, type Device, type GpuTensor } from '@ensample/tensor';
 import { kindsOf, placesOf, type KvKind, type KvLayout, type LayerPlace } from './layout.ts';
 import { PagePool } from './pool.ts';
-import { extendRun, trimRun, type Segment } from './segment.ts';
+import { deadPages, extendRun, trimRun, type PageRun, type Segment } from './segment.ts';
 import { Sequence } from './sequence.ts';
 
 /** Options of {@link KvCache}. */
@@ -12,6 +12,8 @@ export interface KvCacheOptions {
   readonly draftLimit?: number;
   /** Element type. Default: the device tier's. */
   readonly dtype?: 'f32' | 'f16';
+  /** Bytes that a buffer of pages has at most, one per owner and slab. Default: the device's largest binding. */
+  readonly slabBytes?: number;
 }
 
 /** Bytes of KV. */
@@ -36,11 +38,15 @@ export class KvCache {
   readonly pageTokens: number;
   readonly draftLimit: number;
   readonly dtype: 'f32' | 'f16';
-  #version = 0;
 
+  /**
+   * @throws InvalidOptionError for an option out of its range.
+   * @throws InvalidModelError when layers and their KV sources do not fit together.
+   * @throws OutOfMemoryError when a page is larger than a slab may be.
+   */
   constructor(device: Device, layout: KvLayout, options: KvCacheOptions = {}) {
-    const { pageTokens = 32, draftLimit = 32, dtype = device.tier.kv } = options;
-    checkPage(pageTokens);
+    const { pageTokens = 32, draftLimit = 32, dtype = device.tier.kv, slabBytes = Infinity } = options;
+    checkOptions(pageTokens, draftLimit);
     this.device = device;
     this.layout = layout;
     this.kinds = kindsOf(layout);
@@ -49,10 +55,10 @@ export class KvCache {
     this.draftLimit = draftLimit;
     this.dtype = dtype;
     const { kvHeads, headDim } = layout;
-    this.pools = this.kinds.map(
-      ({ owners }) =>
-        new PagePool(device, { owners: owners.length, kvHeads, headDim, tokens: pageTokens, dtype }),
-    );
+    this.pools = this.kinds.map(({ owners }) => {
+      const shape = { owners: owners.length, kvHeads, headDim, tokens: pageTokens, dtype };
+      return new PagePool(device, shape, slabBytes);
+    });
   }
 
   /** A new, empty sequence. */
@@ -67,18 +73,20 @@ export class KvCache {
 
   /** Changes whenever slabs do: what was recorded with other slabs must be recorded again. */
   get version(): number {
-    return this.#version;
+    return this.pools.reduce((sum, pool) => sum + pool.version, 0);
+  }
+
+  /** Most tokens that one {@link Sequence.reserve} can make room for: what a slab of each kind holds. */
+  get maxReserve(): number {
+    return Math.min(...this.pools.map((pool) => pool.slabPages)) * this.pageTokens;
   }
 
   /**
    * Sees to it that sequences can take `pages[kind]` more pages without growing the pools.
-   * @throws OutOfMemoryError when a page or slab is larger than the device allows.
+   * @throws DeviceLostError
    */
   ensure(pages: readonly number[]): void {
-    this.pools.forEach((pool, k) => {
-      const wanted = pages[k] ?? 0;
-      if (wanted > 0 && pool.ensure(wanted)) this.#version++;
-    });
+    this.pools.forEach((pool, k) => pool.ensure(pages[k] ?? 0));
   }
 
   /** Bytes in use and on the device. */
@@ -124,50 +132,47 @@ export class KvCache {
    */
   extend(segment: Segment, length: number, end: number): boolean {
     if (end <= segment.reservedEnd) return true;
-    const relative = this.#wholePages(end - segment.start);
-    const fits = this.pools.every((pool, k) => {
-      const run = segment.runs[k];
-      const kind = this.kinds[k];
-      invariant(run && kind, () => `segment without kind ${k}`);
-      const lowest = Math.max(0, this.lowestNeeded(kind, length) - segment.start);
-      const dead = Math.max(0, Math.floor(lowest / this.pageTokens) - run.first);
-      const wanted = Math.ceil(relative / this.pageTokens) - run.first - run.ids.length;
-      return wanted - dead <= pool.freeIn(run.slab);
+    const pages = Math.ceil((end - segment.start) / this.pageTokens);
+    const parts = this.#parts(segment).map(({ pool, kind, run }) => {
+      const lowest = this.lowestNeeded(kind, length) - segment.start;
+      return { pool, run, dead: deadPages(run, lowest, this.pageTokens) };
     });
+    const fits = parts.every(
+      ({ pool, run, dead }) => pages - run.first - run.ids.length - dead <= pool.freeIn(run.slab),
+    );
     if (!fits) return false;
-    this.pools.forEach((pool, k) => {
-      const run = segment.runs[k];
-      const kind = this.kinds[k];
-      if (run && kind)
-        extendRun(pool, run, relative, Math.max(0, this.lowestNeeded(kind, length) - segment.start));
-    });
-    segment.reservedEnd = segment.start + relative;
+    for (const { pool, run, dead } of parts) extendRun(pool, run, pages, dead);
+    segment.reservedEnd = segment.start + pages * this.pageTokens;
     return true;
-  }
-
-  #wholePages(tokens: number): number {
-    return Math.ceil(tokens / this.pageTokens) * this.pageTokens;
   }
 
   /** @internal Gives back pages of a segment below each window (`slack` tokens of rollback kept) and from its end on. */
   trim(segment: Segment, slack: number): void {
     const end = segment.start + segment.length;
-    this.pools.forEach((pool, k) => {
-      const run = segment.runs[k];
-      const kind = this.kinds[k];
-      if (run && kind)
-        trimRun(pool, run, this.lowestNeeded(kind, end, slack) - segment.start, segment.length);
+    const pages = Math.ceil(segment.length / this.pageTokens);
+    for (const { pool, kind, run } of this.#parts(segment)) {
+      const lowest = this.lowestNeeded(kind, end, slack) - segment.start;
+      trimRun(pool, run, pages, deadPages(run, lowest, this.pageTokens));
+    }
+    segment.reservedEnd = segment.start + pages * this.pageTokens;
+  }
+
+  /** A segment's pages of each kind. */
+  #parts(segment: Segment): { pool: PagePool; kind: KvKind; run: PageRun }[] {
+    return this.kinds.map((kind) => {
+      const pool = this.pools[kind.index];
+      const run = segment.runs[kind.index];
+      invariant(pool && run, () => `segment without kind ${kind.index}`);
+      return { pool, kind, run };
     });
-    segment.reservedEnd = segment.start + this.#wholePages(segment.length);
   }
 
   /** @internal One user less; without users its pages go back, and so on up to the root. */
   release(segment: Segment): void {
     for (let at: Segment | undefined = segment; at; at = at.parent) {
       if (--at.users > 0) return;
-      for (const [k, run] of at.runs.entries()) {
-        for (const id of run.ids) this.pools[k]?.give(run.slab, id);
-        run.ids.length = 0;
+      for (const { pool, run } of this.#parts(at)) {
+        for (const id of run.ids.splice(0)) pool.give(run.slab, id);
       }
     }
   }
@@ -178,9 +183,12 @@ export class KvCache {
   }
 }
 
-function checkPage(pageTokens: number): void {
+function checkOptions(pageTokens: number, draftLimit: number): void {
   const powerOfTwo = Number.isInteger(Math.log2(pageTokens));
   if (!powerOfTwo || pageTokens < 4 || pageTokens > 256) {
     throw new InvalidOptionError(`pageTokens is ${pageTokens}: it must be a power of two from 4 to 256`);
+  }
+  if (!Number.isInteger(draftLimit) || draftLimit < 0) {
+    throw new InvalidOptionError(`draftLimit is ${draftLimit}: it must be an integer from 0 on`);
   }
 }

@@ -36,10 +36,15 @@ export interface LayerPlace {
 /** A step's plan has room for this many kinds. */
 export const maxKinds = 4;
 
-/** Groups the owners of a layout by window, in order of first appearance. */
+/**
+ * Groups the owners of a layout by window, in order of first appearance.
+ * @throws InvalidModelError for a sliding layer without a window, or too many different windows.
+ */
 export function kindsOf(layout: KvLayout): KvKind[] {
-  const owners = layout.layers.flatMap((layer, i) => (layer.kvSource === i ? [{ layer, i }] : []));
-  const windows = [...new Set(owners.map(({ layer }) => layer.window))];
+  const owners = layout.layers.flatMap((layer, i) =>
+    layer.kvSource === i ? [{ window: windowOf(layer, i), i }] : [],
+  );
+  const windows = [...new Set(owners.map(({ window }) => window))];
   if (windows.length > maxKinds) {
     throw new InvalidModelError(
       `the layers have ${windows.length} different windows (${windows.join(', ')}): at most ${maxKinds} are supported`,
@@ -48,16 +53,37 @@ export function kindsOf(layout: KvLayout): KvKind[] {
   return windows.map((window, index) => ({
     index,
     window,
-    owners: owners.filter(({ layer }) => layer.window === window).map(({ i }) => i),
+    owners: owners.filter((owner) => owner.window === window).map(({ i }) => i),
   }));
 }
 
-/** For each layer, the kind and owner it reads. */
+function windowOf({ kind, window }: LayerKv, index: number): number | undefined {
+  if (kind === 'full') return undefined;
+  if (window === undefined || !Number.isInteger(window) || window < 1) {
+    throw new InvalidModelError(
+      `sliding layer ${index} has a window of ${window}: it must be an integer from 1 on`,
+    );
+  }
+  return window;
+}
+
+/**
+ * For each layer, the kind and owner it reads.
+ * @throws InvalidModelError when a layer reads from one that owns no KV, or keeps other positions.
+ */
 export function placesOf(layout: KvLayout, kinds: readonly KvKind[]): LayerPlace[] {
-  return layout.layers.map(({ kvSource }, index) => {
+  return layout.layers.map((layer, index) => {
+    const { kvSource } = layer;
     const kind = kinds.find((candidate) => candidate.owners.includes(kvSource));
     if (!kind) {
       throw new InvalidModelError(`layer ${index} reads the KV of layer ${kvSource}, which owns none`);
+    }
+    const window = windowOf(layer, index);
+    if (window !== kind.window) {
+      throw new InvalidModelError(
+        `layer ${index} (window ${window ?? 'none'}) reads the KV of layer ${kvSource} ` +
+          `(window ${kind.window ?? 'none'}): the windows must be the same`,
+      );
     }
     return { kind: kind.index, owner: kind.owners.indexOf(kvSource), owns: kvSource === index };
   });

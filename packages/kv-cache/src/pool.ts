@@ -21,12 +21,27 @@ export interface PageShape {
 export class PagePool {
   readonly slabs: Slab[] = [];
   readonly shape: PageShape;
+  /** Pages that a slab has at most. */
+  readonly slabPages: number;
   readonly #device: Device;
   readonly #free: number[][] = [];
+  readonly #taken: Set<number>[] = [];
+  #version = 0;
 
-  constructor(device: Device, shape: PageShape) {
+  /**
+   * @param slabBytes bytes that one owner's buffer in a slab has at most.
+   * @throws OutOfMemoryError when not even a page is that small.
+   */
+  constructor(device: Device, shape: PageShape, slabBytes: number) {
     this.#device = device;
     this.shape = shape;
+    const most = Math.min(slabBytes, device.maxBindingBytes);
+    this.slabPages = Math.floor(most / this.pageBytes);
+    if (!(this.slabPages >= 1)) {
+      throw new OutOfMemoryError(
+        `a KV page of ${this.pageBytes} bytes is larger than a slab may be (${most}): use a smaller pageTokens`,
+      );
+    }
   }
 
   /** Bytes of one page in one owner's buffer. */
@@ -50,26 +65,23 @@ export class PagePool {
     return (this.totalPages - this.freePages) * this.pageBytes * this.shape.owners;
   }
 
+  /** Changes whenever slabs do, so that recordings made before are out of date. */
+  get version(): number {
+    return this.#version;
+  }
+
   /**
    * Sees to it that a slab has at least `pages` free pages, or that the pool has them over several slabs where
-   * one binding cannot hold them. New slabs at least double the pool, so that they stay few; an idle pool is
-   * replaced by a single slab.
-   * @returns whether slabs changed, so that recordings made before are out of date.
+   * one cannot hold them. New slabs at least double the pool, so that they stay few; an idle pool is replaced
+   * by as few slabs as can be.
    */
-  ensure(pages: number): boolean {
-    const most = Math.floor(this.#device.maxBindingBytes / this.pageBytes);
-    if (most < 1) {
-      throw new OutOfMemoryError(
-        `a KV page of ${this.pageBytes} bytes is larger than this device can bind (${this.#device.maxBindingBytes})`,
-      );
-    }
-    const wanted = Math.min(pages, most);
-    if (this.#free.some((free) => free.length >= wanted) && this.freePages >= pages) return false;
+  ensure(pages: number): void {
+    const wanted = Math.min(pages, this.slabPages);
+    if (this.#free.some((free) => free.length >= wanted) && this.freePages >= pages) return;
     const idle = this.freePages === this.totalPages;
     if (idle) this.destroy();
     const missing = idle ? pages : Math.max(wanted, pages - this.freePages, this.totalPages);
-    for (let left = missing; left > 0; left -= most) this.#addSlab(Math.min(left, most));
-    return true;
+    for (let left = missing; left > 0; left -= this.slabPages) this.#addSlab(Math.min(left, this.slabPages));
   }
 
   #addSlab(pages: number): void {
@@ -85,9 +97,11 @@ export class PagePool {
     }
     this.slabs.push({ pages, buffers });
     this.#free.push(Array.from({ length: pages }, (_, i) => pages - 1 - i));
+    this.#taken.push(new Set());
+    this.#version++;
   }
 
-  /** The slab with the most free pages. */
+  /** The slab with the most free pages; −1 while there is none. */
   roomiest(): number {
     const sizes = this.#free.map((free) => free.length);
     return sizes.indexOf(Math.max(...sizes));
@@ -102,19 +116,23 @@ export class PagePool {
   take(slab: number): number {
     const page = this.#free[slab]?.pop();
     invariant(page !== undefined, () => `slab ${slab} has no free page`);
+    this.#taken[slab]?.add(page);
     return page;
   }
 
   /** Gives a page back. It may be handed out at once: the queue runs what reads it before what writes it next. */
   give(slab: number, page: number): void {
-    const free = this.#free[slab];
-    invariant(free && !free.includes(page), () => `page ${page} of slab ${slab} was given back twice`);
-    free.push(page);
+    const wasTaken = this.#taken[slab]?.delete(page);
+    invariant(wasTaken, () => `page ${page} of slab ${slab} was given back twice`);
+    this.#free[slab]?.push(page);
   }
 
+  /** Frees all slabs. */
   destroy(): void {
     for (const slab of this.slabs) for (const buffer of slab.buffers) buffer.destroy();
     this.slabs.length = 0;
     this.#free.length = 0;
+    this.#taken.length = 0;
+    this.#version++;
   }
 }

@@ -31,40 +31,29 @@ export function oldest(segment: Segment, run: PageRun, pageTokens: number): numb
   return segment.start + run.first * pageTokens;
 }
 
-/**
- * Makes the pages for positions up to `end` of a run. In a windowed kind, pages that lie wholly below
- * `lowest` move to the front: with a constant number of pages, page k + n is where page k was, which is
- * how the kernels address them, so that a ring needs no new table.
- * @returns whether the page table changed.
- */
-export function extendRun(pool: PagePool, run: PageRun, end: number, lowest: number): boolean {
-  const { tokens } = pool.shape;
-  const last = Math.ceil(end / tokens) - 1;
-  let changed = false;
-  while (run.first + run.ids.length <= last) {
-    const oldestPage = run.ids[0];
-    if (oldestPage !== undefined && (run.first + 1) * tokens <= lowest) {
-      run.ids.push(oldestPage);
-      run.ids.shift();
-      run.first++;
-    } else {
-      run.ids.push(pool.take(run.slab));
-      changed = true;
-    }
-  }
-  return changed;
+/** Pages at the front of a run that lie wholly below `lowest`, counted from the segment's start. */
+export function deadPages(run: PageRun, lowest: number, pageTokens: number): number {
+  return Math.min(run.ids.length, Math.max(0, Math.floor(lowest / pageTokens) - run.first));
 }
 
-/** Gives back pages that lie wholly below `lowest` or wholly at or above `end` (relative to the segment's start). */
-export function trimRun(pool: PagePool, run: PageRun, lowest: number, end: number): void {
-  const { tokens } = pool.shape;
-  while (run.ids.length > 0 && (run.first + 1) * tokens <= lowest) {
-    pool.give(run.slab, run.ids.shift() ?? 0);
-    run.first++;
-  }
-  while (run.ids.length > 0 && (run.first + run.ids.length - 1) * tokens >= end) {
-    pool.give(run.slab, run.ids.pop() ?? 0);
-  }
+/**
+ * Makes a run reach up to page `end`. The `dead` pages at its front move to the end first: with a constant number
+ * of pages, page k + n is where page k was, which is how the kernels address them, so that a ring needs no new table.
+ */
+export function extendRun(pool: PagePool, run: PageRun, end: number, dead: number): void {
+  const wanted = Math.max(0, end - run.first - run.ids.length);
+  const reused = run.ids.splice(0, Math.min(wanted, dead));
+  run.first += reused.length;
+  run.ids.push(...reused);
+  for (let i = reused.length; i < wanted; i++) run.ids.push(pool.take(run.slab));
+}
+
+/** Gives back the `dead` pages at the front of a run, and those from page `end` on. */
+export function trimRun(pool: PagePool, run: PageRun, end: number, dead: number): void {
+  const kept = Math.max(dead, end - run.first);
+  const given = [...run.ids.splice(kept), ...run.ids.splice(0, dead)];
+  run.first += dead;
+  for (const id of given) pool.give(run.slab, id);
 }
 
 /** Entry i of a run's page table: page k of the segment lies in entry k mod length. */

@@ -39,44 +39,49 @@ export class Sequence {
 
   /**
    * Makes room for `tokens` more tokens. Where the leaf is shared, or its slab is full, they go into a new
-   * segment after it.
+   * segment after it. Pools grow where they must; {@link KvCache.ensure} grows them beforehand.
    * @returns whether page tables or the tree changed, so that a plan made before is out of date.
-   * Pools grow where they must; {@link KvCache.ensure} grows them beforehand.
-   * @throws OutOfMemoryError when a pool cannot grow.
+   * @throws OutOfMemoryError, having taken nothing, when a slab cannot hold that many tokens.
    */
   reserve(tokens: number): boolean {
+    if (!Number.isInteger(tokens) || tokens < 0) {
+      throw new InvalidOptionError(`reserve of ${tokens} tokens: it must be an integer from 0 on`);
+    }
     const end = this.#length + tokens;
     const { cache } = this;
     if (this.#leaf && this.#writable(this.#leaf)) {
       if (end <= this.#leaf.reservedEnd) return false;
       if (cache.extend(this.#leaf, this.#length, end)) return true;
     }
-    this.#append(end);
+    this.#append(tokens);
     return true;
   }
 
-  #append(end: number): void {
+  #append(tokens: number): void {
     const { cache } = this;
+    if (tokens > cache.maxReserve) {
+      throw new OutOfMemoryError(
+        `a slab of KV pages cannot hold ${tokens} more tokens: append at most ${cache.maxReserve} at a time`,
+      );
+    }
     const parent = this.#leaf;
-    const tokens = end - this.#length;
-    const roomFor = () => {
-      const child = cache.createSegment(parent, this.#length);
-      if (cache.extend(child, this.#length, end)) return child;
-      cache.release(child);
-      return undefined;
-    };
-    let child = roomFor();
+    let child = this.#childFor(tokens);
     if (!child) {
       cache.ensure(cache.kinds.map((kind) => cache.pagesFor(kind, tokens, tokens)));
-      child = roomFor();
+      child = this.#childFor(tokens);
     }
-    if (!child)
-      throw new OutOfMemoryError(
-        `no slab of KV pages can hold ${tokens} more tokens: append fewer at a time`,
-      );
+    invariant(child, () => `no slab has room for ${tokens} tokens after growing`);
     // The new child is a user of the old leaf in this sequence's place.
     if (parent) cache.release(parent);
     this.#leaf = child;
+  }
+
+  #childFor(tokens: number): Segment | undefined {
+    const { cache } = this;
+    const child = cache.createSegment(this.#leaf, this.#length);
+    if (cache.extend(child, this.#length, this.#length + tokens)) return child;
+    cache.release(child);
+    return undefined;
   }
 
   /** Says that `tokens` tokens were written after those stored. They must have been reserved. */
@@ -85,8 +90,8 @@ export class Sequence {
     const leaf = this.#leaf;
     invariant(leaf && this.#writable(leaf), () => 'commit without reserve');
     invariant(
-      this.#length + tokens <= leaf.reservedEnd,
-      () => `commit of ${tokens} tokens beyond the reserved end`,
+      tokens > 0 && this.#length + tokens <= leaf.reservedEnd,
+      () => `commit of ${tokens} tokens: ${leaf.reservedEnd - this.#length} are reserved`,
     );
     this.#length += tokens;
     leaf.length += tokens;
@@ -107,7 +112,7 @@ export class Sequence {
   }
 
   /**
-   * Forgets the tokens from `length` on: rejected drafts, or a user's edit.
+   * Forgets the tokens from `length` on: rejected drafts, or a user's edit. A plan made before is out of date.
    * @throws InvalidOptionError as {@link fork} does.
    */
   truncate(length: number): void {
@@ -125,7 +130,7 @@ export class Sequence {
 
   /**
    * Gives back what a shared prefix no longer needs: pages before its last window and those reserved but not
-   * written. Call it when a prompt is complete.
+   * written. Call it when a prompt is complete: with windows, {@link truncate} then goes no further back than here.
    */
   seal(): void {
     const leaf = this.#leaf;

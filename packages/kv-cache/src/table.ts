@@ -6,6 +6,7 @@ import type { Sequence } from './sequence.ts';
 /** A sequence of a step, and how many consecutive query tokens it has in it. */
 export interface StepSequence {
   readonly sequence: Sequence;
+  /** At least 1, and no more than were reserved. */
   readonly rows: number;
 }
 
@@ -49,73 +50,101 @@ export interface SegmentTable {
 interface Node {
   readonly segment: Segment;
   readonly children: Map<Segment, Node>;
-  /** Indices of the sequences that end here. */
-  readonly own: number[];
+  /** Index of the sequence that ends here: whoever writes has a leaf of its own, so it has no children. */
+  own: number | undefined;
+}
+
+/** A table in the making. */
+interface Draft {
+  readonly step: readonly StepSequence[];
+  readonly stretches: Stretch[];
+  readonly places: RowPlace[];
+  rows: number;
 }
 
 /** Orders the rows of a step depth-first and lists the stretches of the tree above them. */
 export function segmentTable(step: readonly StepSequence[]): SegmentTable {
-  const stretches: Stretch[] = [];
-  const places = new Array<RowPlace>(step.length);
-  let row = 0;
-
-  const visit = (node: Node, parent: number | undefined): RowRange[] => {
-    const { segment } = node;
-    // Who sees most of the segment comes first, so that every stretch has a range of rows from the front.
-    const children = [...node.children.values()].sort((a, b) => b.segment.start - a.segment.start);
-    const ends = children.map((child) => child.segment.start);
-    const cuts = [...new Set(ends)].sort((a, b) => a - b);
-    if (node.own.length > 0) cuts.push(Infinity);
-    const first = stretches.length;
-    const firstRow = row;
-    stretches.length = first + cuts.length; // filled in below: children come first and refer to these
-    const ranges: RowRange[] = [];
-    const reached = new Map<number, number>();
-    for (const index of node.own) {
-      const { rows } = step[index] ?? { rows: 0 };
-      places[index] = { firstRow: row, rows, leaf: first + cuts.length - 1 };
-      ranges.push({ firstRow: row, rows });
-      row += rows;
-    }
-    reached.set(Infinity, ranges.length);
-    for (const child of children) {
-      ranges.push(...visit(child, first + cuts.indexOf(child.segment.start)));
-      reached.set(child.segment.start, ranges.length);
-    }
-    cuts.forEach((end, i) => {
-      const below = ranges.slice(0, reached.get(end));
-      stretches[first + i] = {
-        segment,
-        start: i === 0 ? segment.start : (cuts[i - 1] ?? 0),
-        end,
-        firstRow,
-        rows: below.reduce((sum, range) => sum + range.rows, 0),
-        parent: i === 0 ? parent : first + i - 1,
-        sequences: below,
-      };
-    });
-    return ranges;
-  };
-  for (const root of buildTree(step)) visit(root, undefined);
-  return { stretches, places, rows: row };
+  const draft: Draft = { step, stretches: [], places: new Array<RowPlace>(step.length), rows: 0 };
+  for (const root of buildTree(step)) visit(draft, root, undefined);
+  return draft;
 }
 
 function buildTree(step: readonly StepSequence[]): Node[] {
   const roots = new Map<Segment, Node>();
-  step.forEach(({ sequence }, index) => {
-    const leaf = sequence.leaf;
-    invariant(leaf, () => `sequence ${index} of a step has nothing reserved`);
-    const path: Segment[] = [];
-    for (let segment: Segment | undefined = leaf; segment; segment = segment.parent) path.unshift(segment);
+  step.forEach(({ sequence, rows }, index) => {
+    const { leaf, length, reservedEnd } = sequence;
+    invariant(
+      leaf && rows >= 1 && length + rows <= reservedEnd,
+      () => `sequence ${index} of a step has ${rows} rows, and ${reservedEnd - length} reserved`,
+    );
     let level = roots;
-    for (const segment of path) {
-      let node = level.get(segment);
-      if (!node) level.set(segment, (node = { segment, children: new Map(), own: [] }));
-      if (segment === leaf) node.own.push(index);
+    let node: Node | undefined;
+    for (const segment of pathTo(leaf)) {
+      node = level.get(segment) ?? { segment, children: new Map<Segment, Node>(), own: undefined };
+      level.set(segment, node);
       level = node.children;
     }
+    invariant(node && node.own === undefined, () => `sequence ${index} is twice in a step`);
+    node.own = index;
   });
   return [...roots.values()];
+}
+
+function pathTo(leaf: Segment): Segment[] {
+  const path: Segment[] = [];
+  for (let segment: Segment | undefined = leaf; segment; segment = segment.parent) path.push(segment);
+  return path.reverse();
+}
+
+/** Adds a node's stretches and all below it. @returns the rows of the sequences below it, in order. */
+function visit(draft: Draft, node: Node, parent: number | undefined): RowRange[] {
+  return node.own === undefined
+    ? addShared(draft, node, parent)
+    : [addLeaf(draft, node.segment, node.own, parent)];
+}
+
+function addLeaf(draft: Draft, segment: Segment, index: number, parent: number | undefined): RowRange {
+  const range = { firstRow: draft.rows, rows: draft.step[index]?.rows ?? 0 };
+  draft.places[index] = { ...range, leaf: draft.stretches.length };
+  draft.stretches.push({
+    segment,
+    start: segment.start,
+    end: Infinity,
+    ...range,
+    parent,
+    sequences: [range],
+  });
+  draft.rows += range.rows;
+  return range;
+}
+
+function addShared(draft: Draft, { segment, children }: Node, parent: number | undefined): RowRange[] {
+  // Who sees most of the segment comes first, so that every stretch has a range of rows from the front.
+  const branches = [...children.values()].sort((a, b) => b.segment.start - a.segment.start);
+  const ends = [...new Set(branches.map((child) => child.segment.start))].reverse();
+  const first = draft.stretches.length;
+  const firstRow = draft.rows;
+  draft.stretches.length += ends.length; // filled in below: children come first and refer to these
+  const ranges: RowRange[] = [];
+  const seenBy: number[] = [];
+  for (const child of branches) {
+    const i = ends.indexOf(child.segment.start);
+    ranges.push(...visit(draft, child, first + i));
+    seenBy[i] = ranges.length;
+  }
+  ends.forEach((end, i) => {
+    const sequences = ranges.slice(0, seenBy[i]);
+    draft.stretches[first + i] = {
+      segment,
+      start: ends[i - 1] ?? segment.start,
+      end,
+      firstRow,
+      rows: sequences.reduce((sum, range) => sum + range.rows, 0),
+      parent: i === 0 ? parent : first + i - 1,
+      sequences,
+    };
+  });
+  return ranges;
 }
 
 /** Words of a record; the last three are the attention plan's. */
@@ -127,37 +156,22 @@ export const headerWords = 16;
 /** Upper bound of an open stretch. */
 export const openEnd = 0xffff_ffff;
 
-/**
- * Writes records and page tables of all kinds into `words`, from `headerWords` on.
- * @returns the number of words used.
- */
-export function layOutTables(cache: KvCache, table: SegmentTable, words: number[]): number {
-  let at = headerWords;
-  for (const kind of cache.kinds) {
-    words[4 * kind.index] = at;
-    let pages = at + recordWords * table.stretches.length;
+/** Adds records and page tables of all kinds to `words`, which holds the header so far. */
+export function layOutTables(cache: KvCache, table: SegmentTable, words: number[]): void {
+  for (const { index } of cache.kinds) {
+    words[4 * index] = words.length;
+    const pagesAt = words.length + recordWords * table.stretches.length;
+    const pages: number[] = [];
     for (const { segment, start, end, firstRow, rows, parent } of table.stretches) {
-      const run = segment.runs[kind.index];
-      invariant(run, () => `segment without kind ${kind.index}`);
+      const run = segment.runs[index];
+      invariant(run, () => `segment without kind ${index}`);
       const from = Math.max(start, oldest(segment, run, cache.pageTokens));
       const bound = end === Infinity ? openEnd : end;
       const entries = pageTable(run);
-      const record = [
-        from,
-        bound,
-        firstRow,
-        rows,
-        segment.start,
-        pages,
-        Math.max(1, entries.length),
-        run.slab,
-      ];
-      [...record, parent === undefined ? 0 : parent + 1].forEach((word, i) => (words[at + i] = word));
-      entries.forEach((page, i) => (words[pages + i] = page));
-      pages += entries.length;
-      at += recordWords;
+      words.push(from, bound, firstRow, rows, segment.start, pagesAt + pages.length);
+      words.push(Math.max(1, entries.length), run.slab, parent === undefined ? 0 : parent + 1, 0, 0, 0);
+      for (const page of entries) pages.push(page);
     }
-    at = pages;
+    for (const page of pages) words.push(page);
   }
-  return at;
 }
