@@ -56,6 +56,7 @@ fn attend(task: Task, vector: u32, kv_head: u32) {
   var span = span_of(s, task.split);
   span.end = min(span.end, position + 1u - min(position + 1u, s.base));
   if (WINDOW > 0u && position + 1u > WINDOW + s.base) { span.begin = max(span.begin, position + 1u - WINDOW - s.base); }
+  if (span.begin >= span.end) { log_sums[slot] = LOWEST; return; }
 
   var query: array<vec4f, QUADS>;
   var sum: array<vec4f, QUADS>;
@@ -63,17 +64,20 @@ fn attend(task: Task, vector: u32, kv_head: u32) {
   var top = LOWEST;
   var total = 0.0;
   for (var k = span.begin & ~3u; k < span.end; k += 4u) {
-    let keys = kv_quad(s, k, 0u, kv_head);
+    // Outside of the span another key is read in place: what lies there may be anything, and 0 · NaN is NaN.
+    let wanted = vec4u(k, k + 1u, k + 2u, k + 3u);
+    let read = clamp(wanted, vec4u(span.begin), vec4u(span.end - 1u));
+    let offset = (read - k) * QUADS;
+    let keys = offset + kv_quad(s, k, 0u, kv_head);
     var score = vec4f();
     for (var d = 0u; d < QUADS; d++) {
       let v = query[d];
       score += vec4f(
-        dot(v, vec4f(kv[keys + d])), dot(v, vec4f(kv[keys + QUADS + d])),
-        dot(v, vec4f(kv[keys + 2u * QUADS + d])), dot(v, vec4f(kv[keys + 3u * QUADS + d])),
+        dot(v, vec4f(kv[keys.x + d])), dot(v, vec4f(kv[keys.y + d])),
+        dot(v, vec4f(kv[keys.z + d])), dot(v, vec4f(kv[keys.w + d])),
       );
     }
-    let at = vec4u(k, k + 1u, k + 2u, k + 3u);
-    score = select(vec4f(LOWEST), score, (at >= vec4u(span.begin)) & (at < vec4u(span.end)));
+    score = select(vec4f(LOWEST), score, wanted == read);
     let best = max(max(score.x, score.y), max(score.z, score.w));
     if (best > top) {
       let shrink = exp(top - best);
@@ -83,13 +87,12 @@ fn attend(task: Task, vector: u32, kv_head: u32) {
     }
     let weight = exp(score - top);
     total += weight.x + weight.y + weight.z + weight.w;
-    let values = kv_quad(s, k, 1u, kv_head);
+    let values = offset + kv_quad(s, k, 1u, kv_head);
     for (var d = 0u; d < QUADS; d++) {
-      sum[d] += weight.x * vec4f(kv[values + d]) + weight.y * vec4f(kv[values + QUADS + d])
-        + weight.z * vec4f(kv[values + 2u * QUADS + d]) + weight.w * vec4f(kv[values + 3u * QUADS + d]);
+      sum[d] += weight.x * vec4f(kv[values.x + d]) + weight.y * vec4f(kv[values.y + d])
+        + weight.z * vec4f(kv[values.z + d]) + weight.w * vec4f(kv[values.w + d]);
     }
   }
-  if (total == 0.0) { log_sums[slot] = LOWEST; return; }
   log_sums[slot] = top + log(total);
   for (var d = 0u; d < QUADS; d++) { partial[slot * QUADS + d] = sum[d] / total; }
 }
@@ -144,7 +147,8 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
     let group = lane / QUADS;
     if (group < COLUMN_GROUPS) {
       for (var i = 0u; i < SUMMED; i++) { sums[i] *= shrink[min(group + i * COLUMN_GROUPS, VECTORS - 1u)]; }
-      for (var j = 0u; j < min(KEYS, span.end - k); j++) {
+      // Keys outside of the span are not read: what lies there may be anything, and 0 · NaN is NaN.
+      for (var j = max(k, span.begin) - k; j < min(KEYS, span.end - k); j++) {
         let value = vec4f(kv[kv_quad(s, k + j, 1u, kv_head) + lane % QUADS]);
         for (var i = 0u; i < SUMMED; i++) {
           sums[i] += scores[min(group + i * COLUMN_GROUPS, VECTORS - 1u) * KEYS + j] * value;

@@ -25,6 +25,8 @@ export interface AttentionOptions {
   readonly heads: number;
   /** Who reads a shared segment; see {@link Tiling}. Default `'shared'`. */
   readonly reading?: Tiling['reading'];
+  /** Keys in a task, a multiple of the cache's `pageTokens`. Default 256; longer where partial results grow too large. */
+  readonly chunk?: number;
 }
 
 /** Tensors of one layer's attention. */
@@ -36,7 +38,7 @@ export interface AttentionTensors {
   readonly y: GpuTensor<'f32'>;
 }
 
-/** Partial results never take more than this. */
+/** Partial results take no more than this, except where each row has more stretches above it than fit. */
 const partialBytes = 32 * 2 ** 20;
 const chunkTokens = 256;
 const planGrowth = 4096;
@@ -51,6 +53,8 @@ export class Attention {
   readonly heads: number;
   readonly #device: Device;
   readonly #tiling: Tiling;
+  /** Rows of partial results within {@link partialBytes}. */
+  readonly #mostSlots: number;
   #plan: GpuTensor<'u32'>;
   #words: Uint32Array<ArrayBuffer> = new Uint32Array(0);
   #partial: GpuTensor<'f32'>;
@@ -59,24 +63,17 @@ export class Attention {
   #version = 0;
   #reads: ReadBytes = { planned: 0, perSequence: 0 };
 
-  /** @throws InvalidOptionError when heads is not a multiple of the key/value heads, or a head size is not supported. */
-  constructor(cache: KvCache, { heads, reading = 'shared' }: AttentionOptions) {
-    const { kvHeads, headDim } = cache.layout;
-    if (heads % kvHeads !== 0) {
-      throw new InvalidOptionError(`${heads} query heads cannot share ${kvHeads} key/value heads evenly`);
-    }
-    if (headDim % 4 !== 0 || headDim < 16 || headDim > 256) {
-      throw new InvalidOptionError(`head size ${headDim} must be a multiple of 4 from 16 to 256`);
-    }
+  /** @throws InvalidOptionError for heads that cannot share the key/value heads, a head size that is not supported, a wrong chunk. */
+  constructor(cache: KvCache, options: AttentionOptions) {
+    const { heads, reading = 'shared', chunk = Math.max(chunkTokens, cache.pageTokens) } = options;
+    const { headDim } = cache.layout;
+    checkShape(cache, heads, chunk);
     this.cache = cache;
     this.heads = heads;
     this.#device = cache.device;
     // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
-    this.#tiling = {
-      chunk: Math.max(chunkTokens, cache.pageTokens),
-      vectors: headDim > 128 ? 8 : 16,
-      reading,
-    };
+    this.#tiling = { chunk, vectors: headDim > 128 ? 8 : 16, reading };
+    this.#mostSlots = Math.floor(partialBytes / (4 * heads * (headDim + 1)));
     this.#plan = this.#device.tensor('u32', [planGrowth]);
     this.#slots = 64;
     [this.#partial, this.#logSums] = this.#makePartials();
@@ -112,11 +109,10 @@ export class Attention {
 
   /** Longer chunks where the partial results would take too much memory. */
   #fitting(plan: StepPlan, step: readonly StepSequence[]): StepPlan {
-    const { headDim, kvHeads } = this.cache.layout;
-    const most = Math.max(plan.rows, Math.floor(partialBytes / (4 * this.heads * (headDim + 1))));
+    const share = this.heads / this.cache.layout.kvHeads;
     let fitting = plan;
-    for (let { chunk } = this.#tiling; fitting.slots > most && chunk < 2 ** 20; chunk *= 2) {
-      fitting = planStep(this.cache, this.heads / kvHeads, { ...this.#tiling, chunk: 2 * chunk }, step);
+    for (let { chunk } = this.#tiling; fitting.slots > this.#mostSlots && chunk < 2 ** 20; chunk *= 2) {
+      fitting = planStep(this.cache, share, { ...this.#tiling, chunk: 2 * chunk }, step);
     }
     return fitting;
   }
@@ -131,7 +127,7 @@ export class Attention {
     if (slots > this.#slots) {
       this.#partial.destroy();
       this.#logSums.destroy();
-      this.#slots = 2 ** Math.ceil(Math.log2(slots));
+      this.#slots = Math.max(slots, Math.min(this.#mostSlots, 2 ** Math.ceil(Math.log2(slots))));
       [this.#partial, this.#logSums] = this.#makePartials();
       this.#version++;
     }
@@ -215,5 +211,23 @@ export class Attention {
   /** Frees the plan and the partial results (the cache is its owner's). */
   destroy(): void {
     for (const tensor of [this.#plan, this.#partial, this.#logSums]) tensor.destroy();
+  }
+}
+
+function checkShape(
+  { layout: { kvHeads, headDim }, pageTokens }: KvCache,
+  heads: number,
+  chunk: number,
+): void {
+  if (!Number.isInteger(heads / kvHeads) || heads < kvHeads) {
+    throw new InvalidOptionError(`${heads} query heads cannot share ${kvHeads} key/value heads evenly`);
+  }
+  if (headDim % 4 !== 0 || headDim < 16 || headDim > 256) {
+    throw new InvalidOptionError(`head size ${headDim} must be a multiple of 4 from 16 to 256`);
+  }
+  if (!Number.isInteger(chunk / pageTokens) || chunk < pageTokens) {
+    throw new InvalidOptionError(
+      `chunk is ${chunk}: it must be a multiple of pageTokens, which is ${pageTokens}`,
+    );
   }
 }

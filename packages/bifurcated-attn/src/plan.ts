@@ -1,3 +1,4 @@
+import { InvalidOptionError } from '@ensample/tensor';
 import {
   headerWords,
   layOutTables,
@@ -25,11 +26,14 @@ export interface Tiling {
   readonly reading: 'shared' | 'per-sequence';
 }
 
-/** KV bytes that attention reads in a step, real reads: bytes of each stretch × the tiles of rows that read it. */
+/**
+ * KV bytes that attention reads in a step, real reads: bytes of each stretch × the tiles of rows that read it.
+ * The last stretch of a sequence counts up to its reserved end, windows from a page's begin on.
+ */
 export interface ReadBytes {
   /** With this plan. */
   readonly planned: number;
-  /** If every sequence read its whole path for itself. */
+  /** If every sequence read its whole path for itself: what `reading: 'per-sequence'` plans. */
   readonly perSequence: number;
 }
 
@@ -50,10 +54,14 @@ interface Task {
   readonly words: readonly [number, number];
 }
 
+/** A task packs its record and first query vector, its part and number of vectors into 16 bits each. */
+const packed = 2 ** 16;
+
 /**
  * Bifurcated attention as data (arXiv 2403.08845 §4, for any tree): which part of which segment is attended by
  * which rows. Each stretch becomes splits × row tiles tasks; partial results lie at
  * `partials + split · rows + row`.
+ * @throws InvalidOptionError when a step has more query vectors than a plan can number.
  */
 export function planStep(
   cache: KvCache,
@@ -62,57 +70,88 @@ export function planStep(
   step: readonly StepSequence[],
 ): StepPlan {
   const table = segmentTable(step);
-  const words: number[] = new Array<number>(headerWords).fill(0);
-  let at = layOutTables(cache, table, words);
-  let slots = 0;
-  const reads = { planned: 0, perSequence: 0 };
-  for (const kind of cache.kinds) {
-    const tasks: Task[] = [];
-    let kindSlots = 0;
-    table.stretches.forEach((stretch, index) => {
-      const span = keySpan(cache, kind, stretch, step, table);
-      const record = (words[4 * kind.index] ?? 0) + recordWords * index;
-      if (words[record] !== undefined) words[record] = Math.max(words[record], span.start);
-      const splits = countSplits(stretch, span, tiling.chunk);
-      words.splice(record + 9, 3, splits, kindSlots, tiling.chunk);
-      kindSlots += splits * stretch.rows;
-      const slab = stretch.segment.runs[kind.index]?.slab ?? 0;
-      const tiles = rowTiles(stretch, share, tiling);
-      for (let split = 0; split < splits; split++) {
-        for (const { first, count, order } of tiles) {
-          tasks.push({ slab, order, words: [index | (first << 16), split | (count << 16)] });
-        }
-      }
-      const bytes = readBytes(cache, kind, Math.max(0, span.end - span.start));
-      reads.planned += bytes * tiles.length;
-      reads.perSequence += bytes * stretch.sequences.length;
-    });
-    slots = Math.max(slots, kindSlots);
-    at = layOutTasks(cache, kind, tasks, tiling, words, at);
+  if (table.rows * share > packed) {
+    throw new InvalidOptionError(
+      `a step of ${table.rows} rows × ${share} query heads per key/value head is too large: ` +
+        `at most ${Math.floor(packed / share)} rows fit, prefill in shorter chunks`,
+    );
   }
-  return { words: Uint32Array.from(words), places: table.places, rows: table.rows, slots, reads };
+  const words = new Array<number>(headerWords).fill(0);
+  layOutTables(cache, table, words);
+  const shortest = shortestBelow(table, step);
+  const plans = cache.kinds.map((kind) => planKind(cache, kind, { share, tiling, table, shortest, words }));
+  return {
+    words: Uint32Array.from(words),
+    places: table.places,
+    rows: table.rows,
+    slots: Math.max(0, ...plans.map(({ slots }) => slots)),
+    reads: {
+      planned: plans.reduce((sum, { planned }) => sum + planned, 0),
+      perSequence: plans.reduce((sum, { perSequence }) => sum + perSequence, 0),
+    },
+  };
 }
 
-/** Positions of a stretch that any of its rows can see, as far as the host knows their positions. */
-function keySpan(
+/** For each stretch, the fewest tokens stored that a sequence below it has. */
+function shortestBelow(table: SegmentTable, step: readonly StepSequence[]): number[] {
+  const lengths = new Map(
+    table.places.map(({ firstRow }, i) => [firstRow, step[i]?.sequence.length ?? 0] as const),
+  );
+  return table.stretches.map(({ sequences }) =>
+    Math.min(...sequences.map(({ firstRow }) => lengths.get(firstRow) ?? 0)),
+  );
+}
+
+interface KindInput {
+  readonly share: number;
+  readonly tiling: Tiling;
+  readonly table: SegmentTable;
+  readonly shortest: readonly number[];
+  readonly words: number[];
+}
+
+/** Completes the records of a kind and adds its tasks. */
+function planKind(
   cache: KvCache,
   kind: KvKind,
-  stretch: Stretch,
-  step: readonly StepSequence[],
-  table: SegmentTable,
-) {
+  { share, tiling, table, shortest, words }: KindInput,
+): ReadBytes & { slots: number } {
+  const tasks: Task[] = [];
+  let slots = 0;
+  let planned = 0;
+  let perSequence = 0;
+  table.stretches.forEach((stretch, index) => {
+    const span = keySpan(cache, kind, stretch, shortest[index] ?? 0);
+    const splits = countSplits(stretch, span, tiling.chunk);
+    const record = (words[4 * kind.index] ?? 0) + recordWords * index;
+    words[record] = span.start;
+    [splits, slots, tiling.chunk].forEach((word, i) => (words[record + 9 + i] = word));
+    slots += splits * stretch.rows;
+    const slab = stretch.segment.runs[kind.index]?.slab ?? 0;
+    const tiles = rowTiles(stretch, share, tiling);
+    for (let split = 0; split < splits; split++) {
+      for (const { first, count, order } of tiles) {
+        tasks.push({ slab, order, words: [index + first * packed, split + count * packed] });
+      }
+    }
+    const bytes = readBytes(cache, kind, Math.max(0, span.end - span.start));
+    planned += bytes * tiles.length;
+    perSequence += bytes * rowTiles(stretch, share, { ...tiling, reading: 'per-sequence' }).length;
+  });
+  layOutTasks(cache, kind, tasks, tiling, words);
+  return { slots, planned, perSequence };
+}
+
+/** Positions of a stretch that any of its rows can see: the row of the `shortest` sequence sees furthest back. */
+function keySpan(cache: KvCache, kind: KvKind, stretch: Stretch, shortest: number) {
   const { segment } = stretch;
-  const run = segment.runs[kind.index];
-  const stored = run ? oldest(segment, run, cache.pageTokens) : segment.start;
   const end = stretch.end === Infinity ? segment.reservedEnd : stretch.end;
   if (kind.window === undefined) return { start: stretch.start, end };
-  const below = step.filter((_, i) => {
-    const place = table.places[i];
-    return place && place.firstRow >= stretch.firstRow && place.firstRow < stretch.firstRow + stretch.rows;
-  });
-  const seen = Math.min(...below.map(({ sequence }) => sequence.length)) - kind.window + 1;
+  const run = segment.runs[kind.index];
+  const stored = run ? oldest(segment, run, cache.pageTokens) : segment.start;
+  const seen = shortest - kind.window + 1 - segment.start;
   // Whole pages, so that a plan stays good while its rows move on within one.
-  const aligned = segment.start + Math.floor((seen - segment.start) / cache.pageTokens) * cache.pageTokens;
+  const aligned = segment.start + Math.floor(seen / cache.pageTokens) * cache.pageTokens;
   return { start: Math.max(stretch.start, stored, aligned), end };
 }
 
@@ -144,23 +183,16 @@ function readBytes(cache: KvCache, kind: KvKind, tokens: number): number {
 }
 
 /** A directory of (first word, number) per slab, then the tasks of each slab. */
-function layOutTasks(
-  cache: KvCache,
-  kind: KvKind,
-  tasks: Task[],
-  tiling: Tiling,
-  words: number[],
-  start: number,
-): number {
-  const directory = start;
-  words[4 * kind.index + 1] = directory;
-  let at = directory + 2 * cache.slabs;
-  for (let slab = 0; slab < cache.slabs; slab++) {
-    const own = tasks.filter((task) => task.slab === slab);
-    if (tiling.reading === 'per-sequence') own.sort((a, b) => a.order - b.order);
-    words[directory + 2 * slab] = at;
-    words[directory + 2 * slab + 1] = own.length;
-    for (const task of own) for (const word of task.words) words[at++] = word >>> 0;
+function layOutTasks(cache: KvCache, kind: KvKind, tasks: Task[], tiling: Tiling, words: number[]): void {
+  const slabs = Array.from({ length: cache.slabs }, (_, slab) => tasks.filter((task) => task.slab === slab));
+  words[4 * kind.index + 1] = words.length;
+  let at = words.length + 2 * slabs.length;
+  for (const own of slabs) {
+    words.push(at, own.length);
+    at += 2 * own.length;
   }
-  return at;
+  for (const own of slabs) {
+    if (tiling.reading === 'per-sequence') own.sort((a, b) => a.order - b.order);
+    for (const task of own) words.push(...task.words);
+  }
 }
