@@ -142,7 +142,8 @@ fn run(group: vec3u, lane: u32) {
     let p = sequences[row.w].top_p;
     if (p < 1.0) {
       let total = sum_exp(base, lane, floor, scale, tops.y);
-      floor = max(floor, threshold(base, lane, u32(ceil(p * MASS)), floor, scale, tops.y, MASS / total));
+      let wanted = max(1u, u32(ceil(p * MASS)));                       // at p = 0 the likeliest is left
+      floor = max(floor, threshold(base, lane, wanted, floor, scale, tops.y, MASS / total));
     }
     let least = sequences[row.w].min_p;
     if (least > 0.0) { floor = max(floor, ordered(tops.y + log(least) / scale)); }
