@@ -57,7 +57,7 @@ function tier(
 /** True for CPU implementations of WebGPU (SwiftShader, lavapipe, WARP). */
 export function isSoftware(info: GPUAdapterInfo): boolean {
   const text = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`.toLowerCase();
-  return info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|microsoft basic render/.test(text);
+  return info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|microsoft basic render/.test(text);
 }
 
 interface SubgroupMatrixConfig {

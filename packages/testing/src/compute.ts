@@ -34,8 +34,9 @@ interface Owned {
 }
 
 /** Keeps what a test makes, to free it at the end. */
-export interface Scope extends Owned {
-  own<T extends Owned>(thing: T): T;
+export interface Scope {
+  readonly own: <T extends Owned>(thing: T) => T;
+  readonly destroy: () => void;
 }
 
 /** An empty scope. */

@@ -1,3 +1,4 @@
+export { chiSquare } from './chi-square.ts';
 export { expectClose, tolerance, type Tolerance } from './compare.ts';
 export { compute, scope, uploadBatch, type Scope, type TestRow } from './compute.ts';
 export {
@@ -22,4 +23,12 @@ export {
   softmaxReference,
   swigluReference,
 } from './references/dense.ts';
+export {
+  adjustReference,
+  drawReference,
+  philoxReference,
+  samplingReference,
+  type Filters,
+  type Penalties,
+} from './references/sampling.ts';
 export { randomMatrix, type TestMatrix } from './weights.ts';
