@@ -1,4 +1,4 @@
-import { kernel, type Batch, type GpuTensor, type Pass } from '@ensample/tensor';
+import { invariant, kernel, type Batch, type GpuTensor, type Pass } from '@ensample/tensor';
 import type { KvCache } from './cache.ts';
 import { appendBody, segmentChunk } from './segments.wgsl.ts';
 
@@ -25,7 +25,7 @@ export function append(
   { stride, keysAt, rows }: { stride: number; keysAt: number; rows: number },
 ): void {
   const place = cache.places[layer];
-  if (!place) return;
+  invariant(place?.owns, () => `layer ${layer} owns no KV to append to`);
   const { kvHeads, headDim } = cache.layout;
   const grid = [Math.ceil((2 * kvHeads * headDim) / 4 / 64), rows] as const;
   for (let slab = 0; slab < cache.slabs; slab++) {
