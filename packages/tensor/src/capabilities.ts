@@ -91,7 +91,7 @@ export function supportedTiers(adapter: GPUAdapter): TierName[] {
 export function chooseTier(adapter: GPUAdapter, wanted?: TierName): Tier {
   const supported = supportedTiers(adapter);
   if (wanted !== undefined) {
-    if (!(wanted in tiers)) {
+    if (!Object.hasOwn(tiers, wanted)) {
       throw new UnsupportedFeatureError(
         `tier "${wanted}" does not exist: use ${Object.keys(tiers).join(', ')}`,
       );

@@ -29,6 +29,9 @@ const wantedLimits = [
   'maxStorageBuffersPerShaderStage',
 ] as const;
 
+/** A lost device fails what is pending first, and says that it is lost a little later. */
+const lossNoticeMs = 100;
+
 /**
  * Opens a device on an adapter with all features its tier uses (and timestamps where offered) and
  * the adapter's own limits.
@@ -97,11 +100,15 @@ export class Device {
         `a tensor of ${size} bytes is larger than this device's buffers may be (${this.gpu.limits.maxBufferSize} bytes)`,
       );
     }
-    if (this.lostError) throw this.lostError;
+    this.#checkAlive();
     const buffer = this.gpu.createBuffer({ size, usage });
     this.#live.add(buffer);
     this.#bytes += size;
     return { dtype, shape, buffer, byteLength, destroy: () => this.#free(buffer, size) };
+  }
+
+  #checkAlive(): void {
+    if (this.lostError) throw this.lostError;
   }
 
   #free(buffer: GPUBuffer, size: number): void {
@@ -110,13 +117,22 @@ export class Device {
     buffer.destroy();
   }
 
-  /** A tensor with data. */
+  /**
+   * A tensor with data, which must fill it.
+   * @throws InvalidOptionError when it does not; see also {@link tensor}.
+   */
   upload<D extends DType>(
     dtype: D,
     shape: readonly number[],
     data: HostArray,
     usage?: GPUBufferUsageFlags,
   ): GpuTensor<D> {
+    const byteLength = elements(shape) * bytesPerElement[dtype];
+    if (data.byteLength !== byteLength) {
+      throw new InvalidOptionError(
+        `${dtype} [${shape.join(', ')}] takes ${byteLength} bytes of data, not ${data.byteLength}`,
+      );
+    }
     const tensor = this.tensor(dtype, shape, usage);
     this.write(tensor, data);
     return tensor;
@@ -129,11 +145,22 @@ export class Device {
     return this.upload('u32', [padded.length], padded, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
   }
 
-  /** Writes host data into a tensor, from `byteOffset` (a multiple of 4) on. */
+  /**
+   * Writes host data into a tensor, from `byteOffset` on. Writes are whole words: the offset is a multiple of 4, and so
+   * is the length unless the data end where the tensor does.
+   * @throws InvalidOptionError when the data do not fit, or would cut a word in two.
+   */
   write(tensor: GpuTensor, data: HostArray, byteOffset = 0): void {
-    if (byteOffset + data.byteLength > tensor.byteLength) {
+    const end = byteOffset + data.byteLength;
+    if (byteOffset < 0 || byteOffset % 4 !== 0 || end > tensor.byteLength) {
       throw new InvalidOptionError(
-        `writing ${data.byteLength} bytes at ${byteOffset} into a tensor of ${tensor.byteLength} bytes`,
+        `cannot write ${data.byteLength} bytes at ${byteOffset} into a tensor of ${tensor.byteLength} bytes: ` +
+          `the offset must be a multiple of 4, and the data must end within the tensor`,
+      );
+    }
+    if (end % 4 !== 0 && end !== tensor.byteLength) {
+      throw new InvalidOptionError(
+        `writing ${data.byteLength} bytes at ${byteOffset} would end inside a word of 4 bytes`,
       );
     }
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength) as Uint8Array<ArrayBuffer>;
@@ -146,12 +173,21 @@ export class Device {
     }
   }
 
-  /** Reads a tensor back (f16 as bits). Waits for all work submitted before. */
+  /**
+   * Reads a tensor back (f16 as bits). Waits for all work submitted before.
+   * @throws DeviceLostError when the device was lost before or while reading.
+   * @throws InvalidOptionError for a tensor whose buffer cannot be copied from (`uniform`).
+   */
   async read(tensor: GpuTensor<'f32'>): Promise<Float32Array<ArrayBuffer>>;
   async read(tensor: GpuTensor<'u32'>): Promise<Uint32Array<ArrayBuffer>>;
   async read(tensor: GpuTensor): Promise<HostArray>;
   async read(tensor: GpuTensor): Promise<HostArray> {
-    if (this.lostError) throw this.lostError;
+    this.#checkAlive();
+    if ((tensor.buffer.usage & GPUBufferUsage.COPY_SRC) === 0) {
+      throw new InvalidOptionError(
+        `a ${tensor.dtype} [${tensor.shape.join(', ')}] made without COPY_SRC cannot be read`,
+      );
+    }
     const size = tensor.buffer.size;
     const staging = this.gpu.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     try {
@@ -161,10 +197,17 @@ export class Device {
       await staging.mapAsync(GPUMapMode.READ);
       return viewAs(tensor.dtype, staging.getMappedRange().slice(0, tensor.byteLength));
     } catch (error) {
-      throw this.lostError ?? error;
+      await this.#settled();
+      this.#checkAlive();
+      throw error;
     } finally {
       staging.destroy();
     }
+  }
+
+  /** After a failure: waits until a loss of the device, if that was the cause, is known. */
+  async #settled(): Promise<void> {
+    await Promise.race([this.gpu.lost, new Promise((resolve) => setTimeout(resolve, lossNoticeMs))]);
   }
 
   /** The pipeline of a kernel, compiled once per source text. */
@@ -182,21 +225,21 @@ export class Device {
   }
 
   /**
-   * Runs `allocate` and reports if the device ran out of memory in it.
+   * Runs `allocate` and reports if the device ran out of memory in it; the caller then frees what was made.
    * @throws OutOfMemoryError
    */
-  async checkedAllocation<T>(what: string, allocate: () => T): Promise<T> {
+  async checkMemory(what: string, allocate: () => void): Promise<void> {
     this.gpu.pushErrorScope('out-of-memory');
-    let result: T;
+    let thrown: unknown;
     try {
-      result = allocate();
-    } finally {
-      // The scope must be popped even if allocate throws, so that scopes stay balanced.
-      const failure = await this.gpu.popErrorScope();
-      if (failure)
-        throw new OutOfMemoryError(`${what} does not fit in the device's memory: ${failure.message}`);
+      allocate();
+    } catch (error) {
+      thrown = error;
     }
-    return result;
+    const failure = await this.gpu.popErrorScope();
+    if (failure)
+      throw new OutOfMemoryError(`${what} does not fit in the device's memory: ${failure.message}`);
+    if (thrown) throw thrown as Error;
   }
 
   /** Frees every tensor and the GPUDevice. */
@@ -225,19 +268,24 @@ async function compile(gpu: GPUDevice, kernel: Kernel): Promise<GPUComputePipeli
     visibility: GPUShaderStage.COMPUTE,
     buffer: { type: binding.type },
   }));
+  // The scope keeps a bad shader from being reported a second time, as an uncaptured error.
+  gpu.pushErrorScope('validation');
   const layout = gpu.createPipelineLayout({ bindGroupLayouts: [gpu.createBindGroupLayout({ entries })] });
   const module = gpu.createShaderModule({ label: kernel.name, code: kernel.code });
-  try {
-    return await gpu.createComputePipelineAsync({
-      label: kernel.name,
-      layout,
-      compute: { module, entryPoint: 'main' },
-    });
-  } catch (cause) {
-    const { messages } = await module.getCompilationInfo();
-    const errors = messages.filter((m) => m.type === 'error').map((m) => `line ${m.lineNum}: ${m.message}`);
-    const numbered = kernel.code.split('\n').map((line, i) => `${String(i + 1).padStart(4)} ${line}`);
-    const text = [`kernel ${kernel.name} does not compile`, ...errors, String(cause), ...numbered].join('\n');
-    throw new UnsupportedFeatureError(text, { cause });
-  }
+  const pipeline = gpu.createComputePipelineAsync({
+    label: kernel.name,
+    layout,
+    compute: { module, entryPoint: 'main' },
+  });
+  const [compiled] = await Promise.allSettled([pipeline, gpu.popErrorScope()]);
+  if (compiled.status === 'fulfilled') return compiled.value;
+  throw await compileError(kernel, module, compiled.reason);
+}
+
+async function compileError(kernel: Kernel, module: GPUShaderModule, cause: unknown): Promise<Error> {
+  const { messages } = await module.getCompilationInfo();
+  const errors = messages.filter((m) => m.type === 'error').map((m) => `line ${m.lineNum}: ${m.message}`);
+  const numbered = kernel.code.split('\n').map((line, i) => `${String(i + 1).padStart(4)} ${line}`);
+  const text = [`kernel ${kernel.name} does not compile`, ...errors, String(cause), ...numbered].join('\n');
+  return new UnsupportedFeatureError(text, { cause });
 }

@@ -21,6 +21,7 @@ const maxQueries = 4096;
 export async function profile(recording: Recording, repeats = 5): Promise<KernelTime[]> {
   const gpu = recording.device.gpu;
   const queries = 2 * recording.length;
+  if (queries === 0) return [];
   if (!gpu.features.has('timestamp-query') || queries > maxQueries) {
     throw new UnsupportedFeatureError(
       `profiling needs the feature timestamp-query and at most ${maxQueries / 2} dispatches (got ${recording.length})`,

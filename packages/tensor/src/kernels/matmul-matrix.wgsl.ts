@@ -33,6 +33,7 @@ fn weights_at(n0: u32, k: u32, i: u32) -> vec4f {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let rows = batch[0].x;
   let row0 = group.y * TILE_ROWS;
+  if (row0 >= rows) { return; }
   let n0 = group.x * 64u;
   let quads = dims.x / 4u;
   let column = (lane / 32u) * 16u;                                 // this subgroup's outputs

@@ -23,6 +23,7 @@ export const vectorBody = /* wgsl */ `
 fn run(group: vec3u, lane: u32) {
   let first = group.x * 4u;
   let rows = min(batch[0].x, ROWS);
+  if (rows == 0u) { return; }
   let last = dims.y - 1u;
   let n = vec4u(min(first, last), min(first + 1u, last), min(first + 2u, last), min(first + 3u, last));
   let loads = dims.x / (4u * QUADS);
@@ -65,6 +66,7 @@ var<workgroup> w_tile: array<vec4f, 64u * TILE_QUADS>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let rows = batch[0].x;
   let row0 = group.y * TILE_ROWS;
+  if (row0 >= rows) { return; }
   let n0 = group.x * 64u;
   let quads = dims.x / 4u;
   let column = (lane % 16u) * 4u;

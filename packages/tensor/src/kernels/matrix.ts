@@ -58,38 +58,56 @@ export const columnMultiple: Readonly<Record<WeightFormat, number>> = { f32: 4, 
 
 const bytesPerWeight: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 2, int8: 1 };
 
+/** A dispatch has at most 65 535 workgroups, and products compute as few as 4 outputs in one. */
+const maxBlockRows = 2 ** 17;
+
 /**
- * Uploads a weight matrix, in blocks of rows where it is larger than a binding.
+ * Uploads a weight matrix, in blocks of rows where it is larger than a binding. On failure nothing stays on the device.
  * @param maxBlockBytes default: what the device can bind.
- * @throws InvalidModelError when the number of columns does not suit the format.
+ * @throws InvalidModelError when the number of columns does not suit the format, or data and shape differ in size.
  */
 export function uploadMatrix(
   device: Device,
   host: HostMatrix,
   maxBlockBytes: number = device.maxBindingBytes,
 ): Matrix {
+  checkShape(host);
   const { format, rows, columns } = host;
-  const multiple = columnMultiple[format];
-  if (columns % multiple !== 0) {
-    throw new InvalidModelError(
-      `a ${format} matrix of ${rows} × ${columns} needs a number of columns that is a multiple of ${multiple}`,
-    );
-  }
   const rowBytes = columns * bytesPerWeight[format];
   // Pairs of f16 scales must not straddle two blocks, hence an even number of rows.
-  const blockRows = Math.max(2, Math.floor(maxBlockBytes / rowBytes) & ~1);
+  const blockRows = Math.min(maxBlockRows, Math.max(2, Math.floor(maxBlockBytes / rowBytes) & ~1));
   const blocks: MatrixBlock[] = [];
-  for (let first = 0; first < rows; first += blockRows) {
-    blocks.push(uploadBlock(device, host, first, Math.min(rows, first + blockRows)));
+  const destroy = () => {
+    for (const block of blocks) for (const t of [block.words, block.scales, block.dims]) t.destroy();
+  };
+  try {
+    for (let first = 0; first < rows; first += blockRows) {
+      blocks.push(uploadBlock(device, host, first, Math.min(rows, first + blockRows)));
+    }
+  } catch (error) {
+    destroy();
+    throw error;
   }
   const bytes = blocks.reduce(
     (sum, b) => sum + b.words.byteLength + b.scales.byteLength + b.dims.byteLength,
     0,
   );
-  const destroy = () => {
-    for (const block of blocks) for (const t of [block.words, block.scales, block.dims]) t.destroy();
-  };
   return { format, rows, columns, blocks, bytes, destroy };
+}
+
+function checkShape(host: HostMatrix): void {
+  const { format, rows, columns, data } = host;
+  const what = `a ${format} matrix of ${rows} × ${columns}`;
+  const multiple = columnMultiple[format];
+  if (columns % multiple !== 0) {
+    throw new InvalidModelError(`${what} needs a number of columns that is a multiple of ${multiple}`);
+  }
+  if (data.length !== rows * columns) {
+    throw new InvalidModelError(`${what} needs ${rows * columns} values, not ${data.length}`);
+  }
+  if (host.format === 'int8' && host.scales.length !== data.length / 32) {
+    throw new InvalidModelError(`${what} needs ${data.length / 32} scales, not ${host.scales.length}`);
+  }
 }
 
 function uploadBlock(device: Device, host: HostMatrix, first: number, end: number): MatrixBlock {
