@@ -11,3 +11,13 @@ export {
 } from './safetensors.ts';
 export { createTokenizer, type TextStream, type Tokenizer } from './tokenizer.ts';
 export { openWeights, type LayerWeights, type WeightReader } from './weights.ts';
+export {
+  modelSource,
+  type DecoderSource,
+  type FilesOf,
+  type LoadedDecoder,
+  type LoadProgress,
+  type PromptFrame,
+  type SourceLoadOptions,
+  type TextPrompt,
+} from './source.ts';

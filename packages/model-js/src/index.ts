@@ -1,17 +1,21 @@
-import { urlFiles, type ModelFiles, type UrlFilesOptions } from '@ensample/mixattn-model';
+import {
+  modelSource,
+  urlFiles,
+  type DecoderSource,
+  type ModelFiles,
+  type PromptFrame,
+  type UrlFilesOptions,
+} from '@ensample/mixattn-model';
 import { packagedFiles } from '#files';
-import { codeFrame, type FramedPrompt, type PromptFrame } from './frame.ts';
+import { codeFrame } from './frame.ts';
 
-export type { FramedPrompt, PromptFrame };
-
-/** A model that an engine can load: where its files are, how prompts are framed, which draft goes with it. */
-export interface ModelSource {
-  readonly name: string;
-  /** Options apply to downloads; files on disk need none. */
-  files(options?: UrlFilesOptions): Promise<ModelFiles>;
+/** A model that an engine can load, and the draft that goes with it. */
+export interface CodeModel extends DecoderSource {
   readonly frame: PromptFrame;
+  /** Where its files are; the options apply to downloads. */
+  files(options?: UrlFilesOptions): ModelFiles;
   /** A small model with the same tokenizer, for speculative decoding. */
-  readonly draft?: () => ModelSource;
+  readonly draft?: () => CodeModel;
 }
 
 export interface SourceOptions {
@@ -23,26 +27,19 @@ export interface SourceOptions {
 }
 
 /** js-22m: 21.3 M parameters, MixAttention, JavaScript and TypeScript; context of 2048 tokens; 22.7 MB. */
-export function js22m(options: SourceOptions = {}): ModelSource {
+export function js22m(options: SourceOptions = {}): CodeModel {
   return { ...source('js-22m', options), draft: () => js1mDraft(options) };
 }
 
 /** js-1m-draft: 1.44 M parameters, distilled from js-22m to draft for it; 1.5 MB. */
-export function js1mDraft(options: SourceOptions = {}): ModelSource {
+export function js1mDraft(options: SourceOptions = {}): CodeModel {
   return source('js-1m-draft', options);
 }
 
-function source(name: string, { baseUrl }: SourceOptions): ModelSource {
-  return {
-    name,
-    frame: codeFrame,
-    files: (options) => {
-      const packaged = baseUrl === undefined;
-      return Promise.resolve(
-        packaged ? packagedFiles(name, options) : urlFiles(modelUrl(baseUrl, name), options),
-      );
-    },
-  };
+function source(name: string, { baseUrl }: SourceOptions): CodeModel {
+  const files = (options?: UrlFilesOptions) =>
+    baseUrl === undefined ? packagedFiles(name, options) : urlFiles(modelUrl(baseUrl, name), options);
+  return { ...modelSource(name, files, codeFrame), frame: codeFrame, files };
 }
 
 function modelUrl(baseUrl: string | URL, name: string): string {

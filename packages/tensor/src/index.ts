@@ -1,3 +1,4 @@
+export { acquireDevice, type AcquireOptions } from './acquire.ts';
 export { isSoftware, supportedTiers, tiers, type Tier, type TierName } from './capabilities.ts';
 export { Device, openDevice, type DeviceOptions, type HostArray, type MemoryUse } from './device.ts';
 export {

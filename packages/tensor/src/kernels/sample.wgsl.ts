@@ -239,8 +239,12 @@ fn main(@builtin(local_invocation_index) lane: u32) {
       status = RUNNING;
       if (position + 1u >= sequences[row.w].end) { status = LENGTH; }
       if (is_stop(picks[r].x)) { status = STOP; }
-      if (status == RUNNING) { atomicAdd(&running, 1u); } else { sequences[row.w].finished = 1u; }
-      batch[1u + r] = vec4u(picks[r].x, position, row.z, row.w);
+      if (status == RUNNING) {
+        atomicAdd(&running, 1u);
+        batch[1u + r] = vec4u(picks[r].x, position, row.z, row.w);
+      } else {
+        sequences[row.w].finished = 1u; // the row stays: idling, it writes again what it wrote
+      }
     }
     results[r] = vec4u(picks[r].x, picks[r].y, status, position);
   }

@@ -1,0 +1,184 @@
+import { Attention } from '@ensample/bifurcated-attn';
+import { KvCache, type KvMemory } from '@ensample/kv-cache';
+import {
+  acquireDevice,
+  InvalidOptionError,
+  type Device,
+  type MemoryUse,
+  type TierName,
+} from '@ensample/tensor';
+import { collect } from './generation.ts';
+import { Lock } from './lock.ts';
+import type { LoadedModel, LoadOptions, ModelSource, Prompt } from './model.ts';
+import { resolveOptions, tokenId, type PromptedOptions } from './options.ts';
+import type { GenerateResult, StreamEvent } from './result.ts';
+import { Sampler } from './sampler.ts';
+import { checkLength, Session, type Shared } from './session.ts';
+import { Stepper } from './stepper.ts';
+
+/** Options of {@link createEngine}. */
+export interface EngineOptions extends LoadOptions {
+  /** `js22m()` of `@ensample/model-js`, or `modelSource(files)` of `@ensample/mixattn-model`. */
+  readonly model: ModelSource;
+  /** A device of your own (the engine does not destroy it). Default: the best adapter of the platform. */
+  readonly device?: Device;
+  /** Node only: part of the adapter's name. Default: the environment's `ENSAMPLE_ADAPTER`, else the fastest. */
+  readonly adapter?: string;
+  /** Force a capability tier. Default: the best that the adapter has. */
+  readonly tier?: TierName;
+  /** Element type of the KV cache. Default: f16 where the tier has it, else f32. */
+  readonly kvType?: 'f32' | 'f16';
+  /** Receives one line when a software driver has to stand in for a GPU. Default: `console.warn`. */
+  readonly onNotice?: (line: string) => void;
+}
+
+/**
+ * Loads a model on a device.
+ * @throws UnsupportedFeatureError without a usable adapter, InvalidModelError for damaged files, OutOfMemoryError;
+ * nothing stays on the device then.
+ */
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  const device = options.device ?? (await acquireDevice(options));
+  try {
+    checkKvType(device, options.kvType);
+    const loaded = await options.model.load(device, options);
+    options.onProgress?.({ status: 'ready', name: options.model.name });
+    return new Engine(device, options.device === undefined, loaded, options);
+  } catch (error) {
+    if (!options.device) device.destroy();
+    throw error;
+  }
+}
+
+function checkKvType(device: Device, kvType: EngineOptions['kvType']): void {
+  if (kvType !== undefined && kvType !== 'f32' && kvType !== 'f16') {
+    throw new InvalidOptionError(`kvType is ${String(kvType)}: it must be 'f32' or 'f16'`);
+  }
+  if (kvType === 'f16' && !device.gpu.features.has('shader-f16')) {
+    throw new InvalidOptionError(
+      `kvType is 'f16', which needs shader-f16, and tier ${device.tier.name} is without it: use 'f32'`,
+    );
+  }
+}
+
+/**
+ * A model on a device, ready to sample: many continuations of one prompt, whose KV is stored once and read once a
+ * step for all of them.
+ */
+export class Engine {
+  readonly device: Device;
+  readonly #ownsDevice: boolean;
+  readonly #loaded: LoadedModel;
+  readonly #cache: KvCache;
+  readonly #attention: Attention;
+  readonly #shared: Shared;
+  #disposed = false;
+
+  /** @internal Use {@link createEngine}. */
+  constructor(
+    device: Device,
+    ownsDevice: boolean,
+    loaded: LoadedModel,
+    { kvType }: Pick<EngineOptions, 'kvType'>,
+  ) {
+    const { model, tokenizer } = loaded;
+    this.device = device;
+    this.#ownsDevice = ownsDevice;
+    this.#loaded = loaded;
+    this.#cache = new KvCache(device, model.layout, kvType ? { dtype: kvType } : {});
+    this.#attention = new Attention(this.#cache, { heads: model.config.heads });
+    this.#shared = {
+      stepper: new Stepper(model, this.#cache, this.#attention),
+      sampler: new Sampler(device, model.config.vocabSize),
+      tokenizer,
+      lock: new Lock(),
+      sessions: new Set(),
+      check: () => {
+        if (this.#disposed)
+          throw new InvalidOptionError('this engine was disposed of: make a new one with createEngine');
+        if (device.lostError) throw device.lostError;
+      },
+    };
+  }
+
+  /** Most tokens of prompt and output together. */
+  get contextLength(): number {
+    return this.#loaded.model.config.contextLength;
+  }
+
+  /** Bytes and buffers on the device: weights, KV and working memory. */
+  get memory(): MemoryUse {
+    return this.device.memory;
+  }
+
+  /** Bytes of KV in use and allocated. */
+  get kvMemory(): KvMemory {
+    return this.#cache.memory;
+  }
+
+  /**
+   * Token ids of a prompt: text goes through the model's frame; ids are checked and taken as they are.
+   * @throws InvalidOptionError for ids outside the vocabulary.
+   */
+  encode(prompt: Prompt): number[] {
+    const { tokenizer, frame, model } = this.#loaded;
+    if (typeof prompt !== 'string' && !('text' in prompt)) {
+      return prompt.map((id) => tokenId('prompt', id, model.config.vocabSize));
+    }
+    const parts = typeof prompt === 'string' ? { text: prompt } : prompt;
+    return frame ? frame.encode(tokenizer, parts) : tokenizer.encode(parts.text);
+  }
+
+  /** Text of token ids; special tokens are left out. */
+  decode(tokens: readonly number[]): string {
+    return this.#loaded.tokenizer.decode(tokens);
+  }
+
+  /**
+   * Computes a prompt once, to be continued as often as wanted.
+   * @throws InvalidOptionError when it is empty or longer than the context.
+   */
+  async prefill(
+    prompt: Prompt,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Session> {
+    this.#shared.check();
+    const tokens = this.encode(prompt);
+    checkLength(tokens.length, this.contextLength);
+    return Session.start(this.#shared, tokens, options.signal);
+  }
+
+  /** Draws samples of a prompt: a session used once. */
+  async generate(options: PromptedOptions): Promise<GenerateResult> {
+    return collect(this.stream(options));
+  }
+
+  /** The same as events, sample by sample as tokens come. Leaving the loop early ends the run. */
+  async *stream({ prompt, ...options }: PromptedOptions): AsyncGenerator<StreamEvent, void> {
+    if (prompt === undefined) throw new InvalidOptionError('prompt is missing: give text or token ids');
+    resolveOptions(options, this.#loaded.model.config.vocabSize); // refused before anything is computed
+    const session = await this.prefill(prompt, { signal: options.signal });
+    try {
+      yield* session.stream(options);
+    } finally {
+      session.dispose();
+    }
+  }
+
+  /** Frees everything, sessions included; waits for no run: end runs first. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const session of [...this.#shared.sessions]) session.dispose();
+    this.#shared.stepper.destroy();
+    this.#shared.sampler.destroy();
+    this.#attention.destroy();
+    this.#cache.destroy();
+    this.#loaded.model.destroy();
+    if (this.#ownsDevice) this.device.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,31 @@
+export { createEngine, Engine, type EngineOptions } from './engine.ts';
+export type {
+  LoadedModel,
+  LoadOptions,
+  LoadProgress,
+  Model,
+  ModelActivations,
+  ModelSource,
+  Prompt,
+  PromptFrame,
+  TextPrompt,
+  TextStream,
+  Tokenizer,
+} from './model.ts';
+export {
+  maxSamples,
+  type GenerateOptions,
+  type PromptedOptions,
+  type SamplingOptions,
+  type StoppingOptions,
+} from './options.ts';
+export type { FinishReason, GenerateResult, GenerateStats, Sample, StreamEvent } from './result.ts';
+export { Session } from './session.ts';
+export {
+  DeviceLostError,
+  EnsampleError,
+  InvalidModelError,
+  InvalidOptionError,
+  OutOfMemoryError,
+  UnsupportedFeatureError,
+} from '@ensample/tensor';

@@ -1,0 +1,100 @@
+import type { Attention } from '@ensample/bifurcated-attn';
+import type { KvLayout } from '@ensample/kv-cache';
+import type { Batch, Device, GpuTensor, Pass } from '@ensample/tensor';
+
+/** Text to token ids and back. */
+export interface Tokenizer {
+  readonly vocabSize: number;
+  /** Text that looks like a special token is encoded as the plain text it is. */
+  encode(text: string): number[];
+  /** Special tokens are left out. */
+  decode(ids: readonly number[]): string;
+  /** The id of a special token. */
+  specialId(content: string): number;
+  /** Decodes tokens as they come, never giving half a character. */
+  stream(): TextStream;
+}
+
+/** Decodes one sample's tokens as they come. */
+export interface TextStream {
+  push(id: number): string;
+  flush(): string;
+}
+
+/** A prompt as a person gives it. */
+export interface TextPrompt {
+  readonly text: string;
+  /** For code models: the file that the text is from. */
+  readonly fileName?: string;
+  /** For models that fill gaps: the text after the gap. */
+  readonly suffix?: string;
+}
+
+/** Text, text with its surroundings, or token ids taken as they are. */
+export type Prompt = string | TextPrompt | readonly number[];
+
+/** Puts a prompt into the form a model was trained on. */
+export interface PromptFrame {
+  encode(tokenizer: Tokenizer, prompt: TextPrompt): number[];
+}
+
+/** Buffers a model writes while it runs. */
+export interface ModelActivations {
+  readonly rows: number;
+  destroy(): void;
+}
+
+/** A decoder on a device. `Decoder` of `@ensample/mixattn-model` is one. */
+export interface Model<A extends ModelActivations = ModelActivations> {
+  readonly config: {
+    readonly vocabSize: number;
+    /** Most tokens of prompt and output together. */
+    readonly contextLength: number;
+    /** Query heads. */
+    readonly heads: number;
+    readonly eosTokenIds: readonly number[];
+  };
+  readonly layout: KvLayout;
+  activations(rows: number): A;
+  /** Records a step; without `logits`, keys and values only. */
+  forward(
+    pass: Pass,
+    step: { batch: Batch; attention: Attention; activations: A; rows: number; logits?: GpuTensor<'f32'> },
+  ): void;
+  destroy(): void;
+}
+
+/** What {@link ModelSource.load} gives. */
+export interface LoadedModel {
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  /** Without one, text is encoded as it is. */
+  readonly frame?: PromptFrame;
+}
+
+/** Progress of loading: files in transformers.js' form, then layers uploaded, then `ready`. */
+export type LoadProgress =
+  | {
+      readonly status: 'initiate' | 'progress' | 'done';
+      readonly name: string;
+      readonly file: string;
+      /** Percent. */
+      readonly progress: number;
+      readonly loaded: number;
+      readonly total: number;
+    }
+  | { readonly status: 'upload'; readonly name: string; readonly layer: number; readonly layers: number }
+  | { readonly status: 'ready'; readonly name: string };
+
+/** Options of {@link ModelSource.load}. */
+export interface LoadOptions {
+  readonly onProgress?: (progress: LoadProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Where a model comes from: `js22m()` of `@ensample/model-js`, `modelSource(files)` of `@ensample/mixattn-model`. */
+export interface ModelSource {
+  readonly name: string;
+  /** @throws InvalidModelError for damaged or unsupported files; nothing stays on the device then. */
+  load(device: Device, options?: LoadOptions): Promise<LoadedModel>;
+}

@@ -1,0 +1,219 @@
+import { InvalidOptionError } from '@ensample/tensor';
+import type { Prompt } from './model.ts';
+
+/** How samples are drawn. */
+export interface SamplingOptions {
+  /** Randomness; 0 always takes the likeliest token. From 0 to 100. Default 0.8. */
+  readonly temperature?: number;
+  /** Keep only the k likeliest tokens; 0 keeps all. Default 0. */
+  readonly topK?: number;
+  /** Keep the likeliest tokens that together reach this probability. Above 0, up to 1. Default 0.95. */
+  readonly topP?: number;
+  /** Keep tokens at least this fraction as likely as the likeliest one. From 0 to 1. Default 0. */
+  readonly minP?: number;
+  /** Divides the logits of tokens already in prompt or output (multiplies negative ones). Above 0, up to 10. Default 1. */
+  readonly repetitionPenalty?: number;
+  /** Subtracted from the logits of tokens already in the output. From −10 to 10. Default 0. */
+  readonly presencePenalty?: number;
+  /** Subtracted once for each time a token is in the output. From −10 to 10. Default 0. */
+  readonly frequencyPenalty?: number;
+  /** Added to the logits of token ids; from −1000 to 1000. Default none. */
+  readonly logitBias?: Readonly<Record<number, number>>;
+  /**
+   * Seed of the draws: sample i uses seed + i, whatever else is in the batch. An integer from 0 to 2⁵³ − 257.
+   * Default: a new random one each time, reported in the stats.
+   */
+  readonly seed?: number;
+}
+
+/** When a sample ends. */
+export interface StoppingOptions {
+  /** Most tokens of a sample; it also ends at the model's context length. From 1. Default 128. */
+  readonly maxTokens?: number;
+  /** Strings that end a sample; they are not part of its text. At most 16. Default none. */
+  readonly stop?: string | readonly string[];
+  /** Token ids that end a sample, besides the model's own end tokens. At most 32. Default none. */
+  readonly stopTokenIds?: readonly number[];
+  /** Go on through the model's end tokens. Default false. */
+  readonly ignoreEos?: boolean;
+}
+
+/** Options of `generate` and `stream` of a session. */
+export interface GenerateOptions extends SamplingOptions, StoppingOptions {
+  /** Samples to return. From 1 to 256. Default 1. */
+  readonly n?: number;
+  /** Samples to draw, of which the `n` best by mean log-probability are returned. From n to 256. Default n. */
+  readonly bestOf?: number;
+  /** Order of the samples: best mean log-probability first, or by index. Default `'none'`; with bestOf `'mean-logprob'`. */
+  readonly rank?: 'mean-logprob' | 'none';
+  /** Report each token's log-probability under the model's own distribution. Default false. */
+  readonly logprobs?: boolean;
+  /** Ends the run; the call rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of `generate` and `stream` of an engine. */
+export interface PromptedOptions extends GenerateOptions {
+  /** What to continue. */
+  readonly prompt: Prompt;
+}
+
+/** Options with their defaults. */
+export interface ResolvedOptions {
+  readonly samples: number;
+  readonly returned: number;
+  readonly rank: 'mean-logprob' | 'none';
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repetitionPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  readonly logitBias: ReadonlyMap<number, number>;
+  readonly seed: number;
+  readonly stop: readonly string[];
+  readonly stopTokenIds: readonly number[];
+  readonly ignoreEos: boolean;
+  readonly logprobs: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Most samples of one request. */
+export const maxSamples = 256;
+const maxStops = 32;
+
+interface Range {
+  readonly least: number;
+  readonly most: number;
+  readonly integer?: boolean;
+  /** The least value itself is not allowed. */
+  readonly open?: boolean;
+}
+
+const ranges = {
+  n: { least: 1, most: maxSamples, integer: true },
+  bestOf: { least: 1, most: maxSamples, integer: true },
+  maxTokens: { least: 1, most: 2 ** 31, integer: true },
+  temperature: { least: 0, most: 100 },
+  topK: { least: 0, most: 2 ** 31, integer: true },
+  topP: { least: 0, most: 1, open: true },
+  minP: { least: 0, most: 1 },
+  repetitionPenalty: { least: 0, most: 10, open: true },
+  presencePenalty: { least: -10, most: 10 },
+  frequencyPenalty: { least: -10, most: 10 },
+  seed: { least: 0, most: 2 ** 53 - maxSamples - 1, integer: true },
+} as const satisfies Record<string, Range>;
+
+const known = new Set([
+  ...Object.keys(ranges),
+  ...['prompt', 'rank', 'logitBias', 'stop', 'stopTokenIds', 'ignoreEos', 'logprobs', 'signal'],
+]);
+
+function inRange(name: keyof typeof ranges, value: number | undefined, fallback: number): number {
+  if (value === undefined) return fallback;
+  const { least, most, integer, open }: Range = ranges[name];
+  const fits = typeof value === 'number' && (open ? value > least : value >= least) && value <= most;
+  if (!fits || (integer && !Number.isInteger(value))) {
+    const from = open ? `above ${least}` : `from ${least}`;
+    throw new InvalidOptionError(
+      `${name} is ${value}: it must be ${integer ? 'an integer' : 'a number'} ${from} up to ${most}`,
+    );
+  }
+  return value;
+}
+
+/**
+ * Checks options and fills in defaults.
+ * @throws InvalidOptionError naming the option, its value and what is allowed.
+ */
+export function resolveOptions(options: GenerateOptions, vocabSize: number): ResolvedOptions {
+  const unknown = Object.keys(options).find((name) => !known.has(name));
+  if (unknown) throw new InvalidOptionError(`there is no option "${unknown}": use ${[...known].join(', ')}`);
+  const returned = inRange('n', options.n, 1);
+  const samples = inRange('bestOf', options.bestOf, returned);
+  if (samples < returned) {
+    throw new InvalidOptionError(`bestOf is ${samples}: it must be at least n, which is ${returned}`);
+  }
+  return {
+    samples,
+    returned,
+    rank: ranking(options.rank, samples > returned),
+    maxTokens: inRange('maxTokens', options.maxTokens, 128),
+    temperature: inRange('temperature', options.temperature, 0.8),
+    topK: inRange('topK', options.topK, 0),
+    topP: inRange('topP', options.topP, 0.95),
+    minP: inRange('minP', options.minP, 0),
+    repetitionPenalty: inRange('repetitionPenalty', options.repetitionPenalty, 1),
+    presencePenalty: inRange('presencePenalty', options.presencePenalty, 0),
+    frequencyPenalty: inRange('frequencyPenalty', options.frequencyPenalty, 0),
+    logitBias: biases(options.logitBias, vocabSize),
+    seed: inRange('seed', options.seed, Math.floor(Math.random() * 2 ** 32)),
+    stop: stopStrings(options.stop),
+    stopTokenIds: (options.stopTokenIds ?? []).map((id) => tokenId('stopTokenIds', id, vocabSize)).slice(),
+    ignoreEos: options.ignoreEos ?? false,
+    logprobs: options.logprobs ?? false,
+    signal: options.signal,
+  };
+}
+
+function ranking(rank: GenerateOptions['rank'], selecting: boolean): 'mean-logprob' | 'none' {
+  const value = rank ?? (selecting ? 'mean-logprob' : 'none');
+  if (value !== 'mean-logprob' && value !== 'none') {
+    throw new InvalidOptionError(`rank is ${String(value)}: it must be 'mean-logprob' or 'none'`);
+  }
+  return value;
+}
+
+/**
+ * Checks a token id.
+ * @throws InvalidOptionError
+ */
+export function tokenId(name: string, id: number, vocabSize: number): number {
+  if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
+    throw new InvalidOptionError(
+      `${name} holds ${id}: token ids of this model are integers from 0 to ${vocabSize - 1}`,
+    );
+  }
+  return id;
+}
+
+function biases(bias: SamplingOptions['logitBias'], vocabSize: number): ReadonlyMap<number, number> {
+  const entries = Object.entries(bias ?? {}).map(([key, value]): [number, number] => {
+    if (!(value >= -1000 && value <= 1000)) {
+      throw new InvalidOptionError(
+        `logitBias of token ${key} is ${value}: it must be a number from -1000 up to 1000`,
+      );
+    }
+    return [tokenId('logitBias', Number(key), vocabSize), value];
+  });
+  return new Map(entries);
+}
+
+function stopStrings(stop: StoppingOptions['stop']): string[] {
+  const strings = typeof stop === 'string' ? [stop] : [...(stop ?? [])];
+  if (strings.length > 16 || strings.some((s) => typeof s !== 'string' || s === '')) {
+    throw new InvalidOptionError(
+      `stop is ${JSON.stringify(stop)}: it must be up to 16 strings, none of them empty`,
+    );
+  }
+  return strings;
+}
+
+/** Room for stop token ids on the GPU: those of the request and of the model. */
+export const stopCapacity: number = 2 * maxStops;
+
+/**
+ * Token ids that end a sample.
+ * @throws InvalidOptionError when there are more than fit.
+ */
+export function stopIds(options: ResolvedOptions, eosTokenIds: readonly number[]): number[] {
+  const ids = [...new Set([...options.stopTokenIds, ...(options.ignoreEos ? [] : eosTokenIds)])];
+  if (options.stopTokenIds.length > maxStops || ids.length > stopCapacity) {
+    throw new InvalidOptionError(
+      `stopTokenIds holds ${options.stopTokenIds.length} ids: at most ${maxStops} are allowed`,
+    );
+  }
+  return ids;
+}
