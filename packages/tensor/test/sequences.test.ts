@@ -185,10 +185,10 @@ await eachTier((device) => {
       expect(after.flags).toEqual([0, 1, 1, 0, 1, 1]);
       expect(after.batch).toEqual([
         [11, 10, 3, 0],
-        [90, 10, 4, 1],
-        [12, 19, 5, 2],
+        [7, 9, 4, 1], // rows that stop stay as they were: idling, they write again what they wrote
+        [7, 18, 5, 2],
         [13, 18, 6, 3],
-        [91, 19, 7, 4],
+        [7, 18, 7, 4],
         [7, 9, 8, 5],
       ]);
       expect(after.results).toEqual([
