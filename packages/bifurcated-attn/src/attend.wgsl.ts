@@ -58,9 +58,11 @@ fn attend(task: Task, vector: u32, kv_head: u32) {
   if (WINDOW > 0u && position + 1u > WINDOW + s.base) { span.begin = max(span.begin, position + 1u - WINDOW - s.base); }
   if (span.begin >= span.end) { log_sums[slot] = LOWEST; return; }
 
+  // QUADS from memory: where Mesa sees the bounds it unrolls these loops, and then compiles for a minute.
+  let quads = plan[4u * KIND + 2u];
   var query: array<vec4f, QUADS>;
   var sum: array<vec4f, QUADS>;
-  for (var d = 0u; d < QUADS; d++) { query[d] = q[row * (Q_STRIDE / 4u) + head * QUADS + d] * SCALE; }
+  for (var d = 0u; d < quads; d++) { query[d] = q[row * (Q_STRIDE / 4u) + head * QUADS + d] * SCALE; }
   var top = LOWEST;
   var total = 0.0;
   for (var k = span.begin & ~3u; k < span.end; k += 4u) {
@@ -70,7 +72,7 @@ fn attend(task: Task, vector: u32, kv_head: u32) {
     let offset = (read - k) * QUADS;
     let keys = offset + kv_quad(s, k, 0u, kv_head);
     var score = vec4f();
-    for (var d = 0u; d < QUADS; d++) {
+    for (var d = 0u; d < quads; d++) {
       let v = query[d];
       score += vec4f(
         dot(v, vec4f(kv[keys.x + d])), dot(v, vec4f(kv[keys.y + d])),
@@ -81,20 +83,20 @@ fn attend(task: Task, vector: u32, kv_head: u32) {
     let best = max(max(score.x, score.y), max(score.z, score.w));
     if (best > top) {
       let shrink = exp(top - best);
-      for (var d = 0u; d < QUADS; d++) { sum[d] *= shrink; }
+      for (var d = 0u; d < quads; d++) { sum[d] *= shrink; }
       total *= shrink;
       top = best;
     }
     let weight = exp(score - top);
     total += weight.x + weight.y + weight.z + weight.w;
     let values = offset + kv_quad(s, k, 1u, kv_head);
-    for (var d = 0u; d < QUADS; d++) {
+    for (var d = 0u; d < quads; d++) {
       sum[d] += weight.x * vec4f(kv[values.x + d]) + weight.y * vec4f(kv[values.y + d])
         + weight.z * vec4f(kv[values.z + d]) + weight.w * vec4f(kv[values.w + d]);
     }
   }
   log_sums[slot] = top + log(total);
-  for (var d = 0u; d < QUADS; d++) { partial[slot * QUADS + d] = sum[d] / total; }
+  for (var d = 0u; d < quads; d++) { partial[slot * QUADS + d] = sum[d] / total; }
 }
 `;
 

@@ -139,6 +139,7 @@ function planKind(
     perSequence += bytes * rowTiles(stretch, share, { ...tiling, reading: 'per-sequence' }).length;
   });
   layOutTasks(cache, kind, tasks, tiling, words);
+  words[4 * kind.index + 2] = cache.layout.headDim / 4;
   return { slots, planned, perSequence };
 }
 

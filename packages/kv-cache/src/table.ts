@@ -150,7 +150,10 @@ function addShared(draft: Draft, { segment, children }: Node, parent: number | u
 /** Words of a record; the last three are the attention plan's. */
 export const recordWords = 12;
 
-/** Words at the front of a plan, four per kind; the first of a kind's is where its records begin. */
+/**
+ * Words at the front of a plan, four per kind: where its records begin, and for the attention plan where its tasks
+ * begin and the quads in a head.
+ */
 export const headerWords = 16;
 
 /** Upper bound of an open stretch. */
