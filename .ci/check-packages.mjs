@@ -49,7 +49,14 @@ async function check(name, step) {
 /** From scratch: a file whose source is gone must not be packed. */
 async function buildAll() {
   for (const { folder } of packages) await rm(join(folder, 'dist'), { recursive: true, force: true });
-  await run(bin('turbo'), ['run', 'build', '--force', '--output-logs=errors-only', '--no-update-notifier']);
+  await run(bin('turbo'), [
+    'run',
+    'build',
+    '--filter=./packages/*',
+    '--force',
+    '--output-logs=errors-only',
+    '--no-update-notifier',
+  ]);
 }
 
 /** @returns package name → tarball */

@@ -1,0 +1,39 @@
+import type { GenerateResult, GenerateStats, Sample, TextPrompt } from '@ensample/runtime';
+import type { Colors } from 'picocolors/types.js';
+import { bytes, lastLines } from './text.ts';
+
+/** Lines of a prompt that are shown above each continuation. */
+const CONTEXT_LINES = 8;
+
+/** The samples in the order given: what there is to say of each, then its text inside its prompt. */
+export function samplesText({ samples }: GenerateResult, prompt: TextPrompt, colors: Colors): string {
+  return samples.map((sample, place) => sampleText(sample, place + 1, prompt, colors)).join('\n');
+}
+
+function sampleText(sample: Sample, place: number, prompt: TextPrompt, { bold, dim }: Colors): string {
+  const { index, meanLogprob, finishReason, tokens } = sample;
+  const facts = [
+    `sample ${index}`,
+    `mean log-probability ${meanLogprob.toFixed(3)}`,
+    finishReason,
+    `${tokens.length} tokens`,
+  ];
+  const before = dim(lastLines(prompt.text, CONTEXT_LINES));
+  const after = prompt.suffix === undefined ? '' : dim(prompt.suffix);
+  return `${bold(`── #${place}`)} ${dim(`· ${facts.join(' · ')} ──`)}\n${before}${sample.text}${after}\n`;
+}
+
+/** What the run took, in two lines. */
+export function statsText(stats: GenerateStats): string {
+  const { generatedTokens, decodeMs, tokensPerSecond, promptTokens, prefillMs, seed } = stats;
+  const time = [
+    `${generatedTokens} tokens in ${(decodeMs / 1000).toFixed(2)} s (${tokensPerSecond.toFixed(1)} tokens/s)`,
+    `prefill of ${promptTokens} tokens ${prefillMs.toFixed(0)} ms`,
+    `seed ${seed}`,
+  ];
+  const memory = [
+    `KV held ${bytes(stats.kvBytes)} (unshared ${bytes(stats.kvBytesUnshared)})`,
+    `read per step ${bytes(stats.kvReadBytesPerStep)} (unshared ${bytes(stats.kvReadBytesPerStepUnshared)})`,
+  ];
+  return `${time.join(' · ')}\n${memory.join(' · ')}\n`;
+}

@@ -1,0 +1,30 @@
+import { expect, it } from 'vitest';
+import { ensample } from './host.ts';
+
+it('says what the device and the model are', async () => {
+  const { code, stdout } = await ensample(['info', '--json', '--tier', 'plain']);
+  expect(code).toBe(0);
+  const { adapter, driver, tier, tiers, features, limits, model } = JSON.parse(stdout);
+  expect(adapter.description).not.toBe('');
+  expect(['software', 'GPU']).toContain(driver);
+  expect(tier).toBe('plain');
+  expect(tiers).toContain('plain');
+  expect(features).not.toContain('subgroups');
+  expect(limits.maxBufferSize).toBeGreaterThan(1e8);
+  expect(model).toMatchObject({
+    name: 'js-22m',
+    layers: 12,
+    slidingLayers: 10,
+    windows: [256],
+    kvCaches: 5,
+    contextLength: 2048,
+  });
+  expect(model.parameters / 1e6).toBeCloseTo(21.3, 1);
+});
+
+it('is a table for people', async () => {
+  const { stdout } = await ensample(['info']);
+  expect(stdout).toMatch(/^adapter {2,}\S/);
+  expect(stdout).toMatch(/^parameters +21\.3 M in 22\.7 MB$/m);
+  expect(stdout).toMatch(/^layers +12, 10 of them with a window of 256 tokens; 5 KV caches$/m);
+});
