@@ -20,7 +20,8 @@ function sampleText(sample: Sample, place: number, prompt: TextPrompt, { bold, d
   ];
   const before = dim(lastLines(prompt.text, CONTEXT_LINES));
   const after = prompt.suffix === undefined ? '' : dim(prompt.suffix);
-  return `${bold(`── #${place}`)} ${dim(`· ${facts.join(' · ')} ──`)}\n${before}${sample.text}${after}\n`;
+  const heading = `${bold(`── #${place}`)} ${dim(`· ${facts.join(' · ')} ──`)}`;
+  return `${heading}\n${before}${sample.text}${after}`.trimEnd() + '\n';
 }
 
 /** What the run took, in two lines. */
