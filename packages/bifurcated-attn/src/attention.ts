@@ -27,6 +27,11 @@ export interface AttentionOptions {
   readonly reading?: Tiling['reading'];
   /** Keys in a task, a multiple of the cache's `pageTokens`. Default 256; longer where partial results grow too large. */
   readonly chunk?: number;
+  /**
+   * Workgroups that share a layer's tasks, per key/value head. Default: enough to fill a large GPU (512 in all), or
+   * one per row on CPU drivers.
+   */
+  readonly workgroups?: number;
 }
 
 /** Tensors of one layer's attention. */
@@ -53,6 +58,7 @@ export class Attention {
   readonly heads: number;
   readonly #device: Device;
   readonly #tiling: Tiling;
+  readonly #workgroups: number | undefined;
   /** Rows of partial results within {@link partialBytes}. */
   readonly #mostSlots: number;
   #plan: GpuTensor<'u32'>;
@@ -65,14 +71,20 @@ export class Attention {
 
   /** @throws InvalidOptionError for heads that cannot share the key/value heads, a head size that is not supported, a wrong chunk. */
   constructor(cache: KvCache, options: AttentionOptions) {
-    const { heads, reading = 'shared', chunk = Math.max(chunkTokens, cache.pageTokens) } = options;
+    const {
+      heads,
+      reading = 'shared',
+      chunk = Math.max(chunkTokens, cache.pageTokens),
+      workgroups,
+    } = options;
     const { headDim } = cache.layout;
-    checkShape(cache, heads, chunk);
+    checkOptions(cache, heads, chunk, workgroups);
     this.cache = cache;
     this.heads = heads;
     this.#device = cache.device;
     // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
     this.#tiling = { chunk, vectors: headDim > 128 ? 8 : 16, reading };
+    this.#workgroups = workgroups;
     this.#mostSlots = Math.floor(partialBytes / (4 * heads * (headDim + 1)));
     this.#plan = this.#device.tensor('u32', [planGrowth]);
     this.#slots = 64;
@@ -173,18 +185,17 @@ export class Attention {
       const kv = this.cache.buffer(layer, slab);
       if (!kv) continue;
       const code = this.#attendKernel(layer, slab, stride);
-      pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#workgroups(rows), kvHeads]);
+      pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows), kvHeads]);
     }
     const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
     pass.run(this.#mergeKernel(layer), { batch, plan, partial, log_sums, y }, grid);
   }
 
   /** Workgroups stride over the tasks, so that a recording serves any plan. */
-  #workgroups(rows: number): number {
-    const { kvHeads } = this.cache.layout;
-    return this.#device.tier.attention === 'thread'
-      ? Math.max(16, rows)
-      : Math.max(16, Math.ceil(512 / kvHeads));
+  #groups(rows: number): number {
+    if (this.#workgroups !== undefined) return this.#workgroups;
+    const all = this.#device.tier.attention === 'thread' ? rows : 512 / this.cache.layout.kvHeads;
+    return Math.max(16, Math.ceil(all));
   }
 
   #attendKernel(layer: number, slab: number, stride: number): Kernel {
@@ -214,20 +225,20 @@ export class Attention {
   }
 }
 
-function checkShape(
-  { layout: { kvHeads, headDim }, pageTokens }: KvCache,
-  heads: number,
-  chunk: number,
-): void {
+function checkOptions(cache: KvCache, heads: number, chunk: number, workgroups?: number): void {
+  const { kvHeads, headDim } = cache.layout;
   if (!Number.isInteger(heads / kvHeads) || heads < kvHeads) {
     throw new InvalidOptionError(`${heads} query heads cannot share ${kvHeads} key/value heads evenly`);
   }
   if (headDim % 4 !== 0 || headDim < 16 || headDim > 256) {
     throw new InvalidOptionError(`head size ${headDim} must be a multiple of 4 from 16 to 256`);
   }
-  if (!Number.isInteger(chunk / pageTokens) || chunk < pageTokens) {
+  if (!Number.isInteger(chunk / cache.pageTokens) || chunk < cache.pageTokens) {
     throw new InvalidOptionError(
-      `chunk is ${chunk}: it must be a multiple of pageTokens, which is ${pageTokens}`,
+      `chunk is ${chunk}: it must be a multiple of pageTokens, which is ${cache.pageTokens}`,
     );
+  }
+  if (workgroups !== undefined && !(Number.isInteger(workgroups) && workgroups >= 1 && workgroups < 65536)) {
+    throw new InvalidOptionError(`workgroups is ${workgroups}: it must be an integer from 1 to 65535`);
   }
 }

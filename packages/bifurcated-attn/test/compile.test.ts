@@ -1,0 +1,42 @@
+import { Recorder, tiers, type Device, type TierName } from '@ensample/tensor';
+import { KvCache } from '@ensample/kv-cache';
+import { expectNoErrors, expectNothingAllocated, nullDevice, scope, uploadBatch } from '@ensample/testing';
+import { expect, test } from 'vitest';
+import { Attention } from '../src/index.ts';
+
+const layers = [
+  { kind: 'full', kvSource: 0 },
+  { kind: 'sliding', window: 256, kvSource: 1 },
+] as const;
+
+async function compile(device: Device, headDim: number, dtype: 'f32' | 'f16'): Promise<void> {
+  const [heads, kvHeads, rows] = [6, 2, 4];
+  const cache = new KvCache(device, { layers, kvHeads, headDim }, { dtype });
+  cache.ensure([1, 1]);
+  const attention = new Attention(cache, { heads });
+  const { own, destroy } = scope();
+  const batch = own(uploadBatch(device, [], rows));
+  const q = own(device.tensor<'f32'>('f32', [rows, heads * headDim]));
+  const y = own(device.tensor<'f32'>('f32', [rows, heads * headDim]));
+  const recorder = new Recorder(device);
+  layers.forEach((_, layer) =>
+    attention.run(recorder, layer, { batch, q, y }, { stride: heads * headDim, rows }),
+  );
+  const recording = await recorder.finish();
+  expect(recording.names).toEqual(['attend', 'merge', 'attend', 'merge']);
+  recording.submit();
+  destroy();
+  attention.destroy();
+  cache.destroy();
+}
+
+test.each(Object.keys(tiers) as TierName[])('%s: compiles on the null backend', async (tier) => {
+  const device = await nullDevice(tier);
+  const dtypes = tiers[tier].features.includes('shader-f16') ? (['f32', 'f16'] as const) : (['f32'] as const);
+  for (const dtype of dtypes) {
+    for (const headDim of [16, 32, 64, 80, 96, 128, 256]) await compile(device, headDim, dtype);
+  }
+  await expectNoErrors(device);
+  expectNothingAllocated(device);
+  device.destroy();
+});
