@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { InvalidModelError } from '@ensample/tensor';
 import { describe, expect, it } from 'vitest';
 import { openSafetensors } from '../src/safetensors.ts';
-import { bytesSource, packTensors, safetensorsFile } from './fixtures.ts';
+import { bytesSource, packTensors, safetensorsFile } from '@ensample/testing';
 
 const open = (bytes: Uint8Array<ArrayBuffer>) => openSafetensors(bytesSource(bytes), 'm.safetensors');
 

@@ -6,7 +6,7 @@ import { concatRows } from '../src/host-matrix.ts';
 import { openSafetensors } from '../src/safetensors.ts';
 import { expectedShapes } from '../src/weight-names.ts';
 import { openWeights, type WeightReader } from '../src/weights.ts';
-import { bytesSource, packTensors, type TestTensor } from './fixtures.ts';
+import { bytesSource, packTensors, type TestTensor } from '@ensample/testing';
 
 const config: ModelConfig = {
   ...{

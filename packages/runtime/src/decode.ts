@@ -111,8 +111,10 @@ export class Decode {
   async #prepare(): Promise<Recording | undefined> {
     const running = this.#rows.filter((row) => !row.stopped);
     const smaller = bucketOf(running.length) < this.#bucket;
+    // A stopped row is in the plan until it is compacted away, so it too needs room for the token that it idles on.
+    const kept = smaller ? running : this.#rows;
     let changed = smaller;
-    for (const { leaf } of running) changed = leaf.reserve(1) || changed;
+    for (const { leaf } of kept) changed = leaf.reserve(1) || changed;
     if (!changed) return undefined;
     if (!smaller) {
       this.#stepper.attention.update(this.#rows.map(({ leaf }) => ({ sequence: leaf, rows: 1 })));

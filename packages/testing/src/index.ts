@@ -1,6 +1,7 @@
 export { chiSquare } from './chi-square.ts';
 export { expectClose, tolerance, type Tolerance } from './compare.ts';
 export { compute, scope, uploadBatch, type Scope, type TestRow } from './compute.ts';
+export { DecoderRun, type StepPart } from './decoder-run.ts';
 export {
   driverName,
   eachTier,
@@ -10,10 +11,19 @@ export {
   testAdapter,
   testDevice,
 } from './devices.ts';
+export {
+  checkGolden,
+  goldenTolerance,
+  likeliest,
+  type GoldenCase,
+  type GoldenReport,
+  type GoldenTolerance,
+} from './golden.ts';
 export { nullGpu, testGpu } from './gpu.ts';
 export { fromHalf, toHalf } from './half.ts';
 export { seeded, type Random } from './random.ts';
 export { attentionReference, type AttentionInput } from './references/attention.ts';
+export { decoderReference } from './references/decoder.ts';
 export {
   embedReference,
   logSoftmaxReference,
@@ -32,3 +42,5 @@ export {
   type Penalties,
 } from './references/sampling.ts';
 export { randomMatrix, type TestMatrix } from './weights.ts';
+export { bytesSource, packTensors, safetensorsFile, type TestTensor } from './safetensors.ts';
+export { tinyFiles, tinyModel, type TinyModel, type TinyModelOptions } from './tiny-model.ts';

@@ -1,7 +1,8 @@
-import type { ByteSource } from '../src/safetensors.ts';
-
-/** A file in memory. */
-export function bytesSource(bytes: Uint8Array<ArrayBuffer>): ByteSource {
+/** A file in memory, as weight readers take it. */
+export function bytesSource(bytes: Uint8Array<ArrayBuffer>): {
+  readonly size: number;
+  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+} {
   return {
     size: bytes.length,
     read: (offset, length) => Promise.resolve(bytes.subarray(offset, offset + length)),

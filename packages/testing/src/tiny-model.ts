@@ -1,0 +1,156 @@
+import { parseConfig, type ModelConfig, type ModelFiles } from '@ensample/mixattn-model';
+import { fromHalf, toHalf } from './half.ts';
+import { seeded, type Random } from './random.ts';
+import { bytesSource, packTensors, type TestTensor } from './safetensors.ts';
+
+/** What a {@link tinyModel} is made of. */
+export interface TinyModelOptions {
+  /** For each layer the owner of its KV, with `s` where it sees a window. Default `'0s 1 0s 1'`. */
+  readonly layers?: string;
+  /** Default 16. */
+  readonly window?: number;
+  /** Key/value heads for 4 query heads. Default 2. */
+  readonly kvHeads?: 1 | 2 | 4;
+  /** Precision of the weights. Default f32. */
+  readonly weights?: 'f32' | 'f16' | 'int8';
+  /** Store those values as f32. Default false. */
+  readonly widened?: boolean;
+  /** The output matrix is the embedding. Default true. */
+  readonly tied?: boolean;
+  readonly contextLength?: number;
+  readonly seed?: number;
+}
+
+/** A random model as files, and the values that its weights stand for. */
+export interface TinyModel {
+  readonly configJson: Record<string, unknown>;
+  readonly config: ModelConfig;
+  readonly tensors: Record<string, TestTensor>;
+  /** By tensor name. */
+  readonly values: ReadonlyMap<string, Float32Array<ArrayBuffer>>;
+}
+
+const sizes = { hidden: 64, intermediate: 96, vocab: 96, heads: 4, headDim: 32 } as const;
+
+/** A random decoder of four layers (hidden 64, head size 32, vocabulary 96): small enough for thousands of steps. */
+export function tinyModel(options: TinyModelOptions = {}): TinyModel {
+  const { weights = 'f32', widened = false, tied = true, seed = 1 } = options;
+  const configJson = tinyConfig(options);
+  const random = seeded(seed);
+  const tensors: Record<string, TestTensor> = {};
+  const values = new Map<string, Float32Array<ArrayBuffer>>();
+  for (const [name, shape] of shapes(configJson['kv_source'] as number[], options.kvHeads ?? 2, tied)) {
+    const exact = shape.length === 1 ? norm(random, shape[0] ?? 0) : matrix(random, shape[1] ?? 1, shape);
+    const format = shape.length === 1 ? 'f32' : weights;
+    const stored = quantise(exact, format);
+    values.set(name, stored.values);
+    if (widened || format === 'f32') tensors[name] = { dtype: 'F32', shape, data: stored.values };
+    else tensors[name] = { dtype: format === 'f16' ? 'F16' : 'I8', shape, data: stored.data };
+    if (!widened && stored.scales) {
+      const [rows = 0, columns = 0] = shape;
+      tensors[`${name}_scale`] = { dtype: 'F16', shape: [rows, columns / 32], data: stored.scales };
+    }
+  }
+  return { configJson, config: parseConfig(configJson), tensors, values };
+}
+
+function tinyConfig(options: TinyModelOptions): Record<string, unknown> {
+  const { layers = '0s 1 0s 1', window = 16, kvHeads = 2, tied = true, contextLength = 512 } = options;
+  const map = layers.split(' ');
+  const quantised = options.weights === 'int8' && !options.widened;
+  return {
+    architectures: ['MixAttentionForCausalLM'],
+    model_type: 'mixattention',
+    vocab_size: sizes.vocab,
+    hidden_size: sizes.hidden,
+    num_hidden_layers: map.length,
+    num_attention_heads: sizes.heads,
+    num_key_value_heads: kvHeads,
+    head_dim: sizes.headDim,
+    intermediate_size: sizes.intermediate,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    max_position_embeddings: contextLength,
+    tie_word_embeddings: tied,
+    eos_token_id: 0,
+    sliding_window: window,
+    layer_types: map.map((layer) => (layer.endsWith('s') ? 'sliding_attention' : 'full_attention')),
+    kv_source: map.map((layer) => parseInt(layer)),
+    ...(quantised ? { quantization_config: int8Config } : {}),
+  };
+}
+
+const int8Config = {
+  quant_method: 'group-int8',
+  bits: 8,
+  group_size: 32,
+  symmetric: true,
+  scale_dtype: 'float16',
+};
+
+function shapes(kvSource: readonly number[], kvHeads: number, tied: boolean): [string, number[]][] {
+  const { hidden, intermediate, vocab, heads, headDim } = sizes;
+  const layers = kvSource.flatMap((source, i): [string, number[]][] => {
+    const owned: [string, number[]][] = [
+      ['self_attn.k_proj', [kvHeads * headDim, hidden]],
+      ['self_attn.v_proj', [kvHeads * headDim, hidden]],
+    ];
+    const parts: [string, number[]][] = [
+      ['input_layernorm', [hidden]],
+      ['self_attn.q_proj', [heads * headDim, hidden]],
+      ...(source === i ? owned : []),
+      ['self_attn.o_proj', [hidden, heads * headDim]],
+      ['post_attention_layernorm', [hidden]],
+      ['mlp.gate_proj', [intermediate, hidden]],
+      ['mlp.up_proj', [intermediate, hidden]],
+      ['mlp.down_proj', [hidden, intermediate]],
+    ];
+    return parts.map(([part, shape]) => [`model.layers.${i}.${part}.weight`, shape]);
+  });
+  const head: [string, number[]][] = tied ? [] : [['lm_head.weight', [vocab, hidden]]];
+  return [
+    ['model.embed_tokens.weight', [vocab, hidden]],
+    ...layers,
+    ['model.norm.weight', [hidden]],
+    ...head,
+  ];
+}
+
+function norm(random: Random, length: number): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length }, () => 0.5 + random.uniform());
+}
+
+/** Sums of products stay of order one; no outliers here, since each layer's would multiply. */
+function matrix(random: Random, columns: number, shape: readonly number[]): Float32Array<ArrayBuffer> {
+  const length = shape.reduce((product, size) => product * size, 1);
+  const scale = 3 / Math.sqrt(columns);
+  return Float32Array.from({ length }, () => scale * (2 * random.uniform() - 1));
+}
+
+interface Stored {
+  readonly values: Float32Array<ArrayBuffer>;
+  readonly data: ArrayBufferView;
+  readonly scales?: Uint16Array;
+}
+
+function quantise(exact: Float32Array<ArrayBuffer>, format: 'f32' | 'f16' | 'int8'): Stored {
+  if (format === 'f32') return { values: exact, data: exact };
+  if (format === 'f16') {
+    const data = Uint16Array.from(exact, toHalf);
+    return { values: Float32Array.from(data, fromHalf), data };
+  }
+  const groups = Array.from({ length: exact.length / 32 }, (_, g) => exact.subarray(32 * g, 32 * g + 32));
+  const scales = Uint16Array.from(groups, (group) => toHalf(Math.max(...group.map(Math.abs)) / 127));
+  const scaleAt = (i: number) => fromHalf(scales[i >> 5] ?? 0);
+  const data = Int8Array.from(exact, (v, i) => Math.max(-127, Math.min(127, Math.round(v / scaleAt(i)))));
+  return { values: Float32Array.from(data, (value, i) => value * scaleAt(i)), data, scales };
+}
+
+/** The files of a model; the tokenizer's are left out. */
+export function tinyFiles({ configJson, tensors }: Pick<TinyModel, 'configJson' | 'tensors'>): ModelFiles {
+  return {
+    name: 'tiny',
+    json: () => Promise.resolve(configJson),
+    bytes: () => Promise.resolve(bytesSource(packTensors(tensors))),
+  };
+}
