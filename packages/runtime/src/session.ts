@@ -75,10 +75,10 @@ export class Session {
     this.#check();
     const added = typeof addition === 'string' ? tokenizer.encode(addition) : [...addition];
     for (const id of added) tokenId('append', id, stepper.model.config.vocabSize);
-    checkLength(this.#tokens.length + added.length, stepper.model.config.contextLength);
     const release = await lock.acquire();
     try {
       this.#check();
+      checkLength(this.#tokens.length + added.length, stepper.model.config.contextLength);
       await this.#extend(added, signal);
     } finally {
       release();
@@ -104,7 +104,7 @@ export class Session {
         });
         await stepper.prefill(prefix, missing, signal);
       } catch (error) {
-        const kept = Math.min(prefix.length, Math.max(0, this.#tokens.length - 1));
+        const kept = this.#stored();
         if (prefix.exactFrom(kept) === kept) prefix.truncate(kept);
         else prefix.release();
         throw error;
@@ -130,10 +130,9 @@ export class Session {
     const release = await this.#shared.lock.acquire();
     try {
       this.#check();
-      const stored = Math.min(length - 1, this.#prefix.length);
-      const exact = this.#prefix.exactFrom(stored) === stored;
       this.#tokens.length = length;
-      if (exact) {
+      const stored = this.#stored();
+      if (this.#prefix.exactFrom(stored) === stored) {
         this.#prefix.truncate(stored);
         return 0;
       }
@@ -151,7 +150,18 @@ export class Session {
     if (!Number.isInteger(count) || count < 1) {
       throw new InvalidOptionError(`fork count is ${count}: it must be an integer from 1`);
     }
-    return Array.from({ length: count }, () => new Session(this.#shared, this.#prefix.fork(), this.#tokens));
+    // An append that is under way may have stored more than the tokens there are.
+    const kept = this.#stored();
+    const exact = this.#prefix.exactFrom(kept) === kept;
+    return Array.from({ length: count }, () => {
+      const prefix = exact ? this.#prefix.fork(kept) : this.#shared.stepper.cache.sequence();
+      return new Session(this.#shared, prefix, this.#tokens);
+    });
+  }
+
+  /** Tokens whose KV is stored: all but the last, unless an earlier failure dropped some. */
+  #stored(): number {
+    return Math.min(this.#prefix.length, Math.max(0, this.#tokens.length - 1));
   }
 
   /** @internal */
