@@ -9,8 +9,8 @@ import {
 } from '@ensample/tensor';
 import { collect } from './generation.ts';
 import { Lock } from './lock.ts';
-import type { LoadedModel, LoadOptions, ModelSource, Prompt } from './model.ts';
-import { resolveOptions, tokenId, type PromptedOptions } from './options.ts';
+import type { LoadedModel, LoadOptions, ModelSource, Prompt, TextPrompt } from './model.ts';
+import { resolveOptions, stopIds, tokenId, type PromptedOptions } from './options.ts';
 import type { GenerateResult, StreamEvent } from './result.ts';
 import { Sampler } from './sampler.ts';
 import { checkLength, Session, type Shared } from './session.ts';
@@ -42,12 +42,26 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   try {
     checkKvType(device, options.kvType);
     const loaded = await options.model.load(device, options);
+    const engine = makeEngine(device, loaded, options);
     options.onProgress?.({ status: 'ready', name: options.model.name });
-    return new Engine(device, options.device === undefined, loaded, options);
+    return engine;
   } catch (error) {
     if (!options.device) device.destroy();
     throw error;
   }
+}
+
+function makeEngine(device: Device, loaded: LoadedModel, options: EngineOptions): Engine {
+  try {
+    return new Engine(device, options.device === undefined, loaded, options);
+  } catch (error) {
+    loaded.model.destroy();
+    throw error;
+  }
+}
+
+function isIds(prompt: Prompt): prompt is readonly number[] {
+  return Array.isArray(prompt);
 }
 
 function checkKvType(device: Device, kvType: EngineOptions['kvType']): void {
@@ -122,10 +136,13 @@ export class Engine {
    */
   encode(prompt: Prompt): number[] {
     const { tokenizer, frame, model } = this.#loaded;
-    if (typeof prompt !== 'string' && !('text' in prompt)) {
-      return prompt.map((id) => tokenId('prompt', id, model.config.vocabSize));
-    }
+    if (isIds(prompt)) return prompt.map((id) => tokenId('prompt', id, model.config.vocabSize));
     const parts = typeof prompt === 'string' ? { text: prompt } : prompt;
+    if (typeof (parts as TextPrompt | null)?.text !== 'string') {
+      throw new InvalidOptionError(
+        `prompt is ${JSON.stringify(prompt)}: it must be text, { text } or token ids`,
+      );
+    }
     return frame ? frame.encode(tokenizer, parts) : tokenizer.encode(parts.text);
   }
 
@@ -156,7 +173,8 @@ export class Engine {
   /** The same as events, sample by sample as tokens come. Leaving the loop early ends the run. */
   async *stream({ prompt, ...options }: PromptedOptions): AsyncGenerator<StreamEvent, void> {
     if (prompt === undefined) throw new InvalidOptionError('prompt is missing: give text or token ids');
-    resolveOptions(options, this.#loaded.model.config.vocabSize); // refused before anything is computed
+    const { vocabSize, eosTokenIds } = this.#loaded.model.config;
+    stopIds(resolveOptions(options, vocabSize), eosTokenIds); // refused before anything is computed
     const session = await this.prefill(prompt, { signal: options.signal });
     try {
       yield* session.stream(options);

@@ -108,7 +108,7 @@ const ranges = {
 
 const known = new Set([
   ...Object.keys(ranges),
-  ...['prompt', 'rank', 'logitBias', 'stop', 'stopTokenIds', 'ignoreEos', 'logprobs', 'signal'],
+  ...['rank', 'logitBias', 'stop', 'stopTokenIds', 'ignoreEos', 'logprobs', 'signal'],
 ]);
 
 function inRange(name: keyof typeof ranges, value: number | undefined, fallback: number): number {
@@ -118,7 +118,7 @@ function inRange(name: keyof typeof ranges, value: number | undefined, fallback:
   if (!fits || (integer && !Number.isInteger(value))) {
     const from = open ? `above ${least}` : `from ${least}`;
     throw new InvalidOptionError(
-      `${name} is ${value}: it must be ${integer ? 'an integer' : 'a number'} ${from} up to ${most}`,
+      `${name} is ${show(value)}: it must be ${integer ? 'an integer' : 'a number'} ${from} up to ${most}`,
     );
   }
   return value;
@@ -129,8 +129,7 @@ function inRange(name: keyof typeof ranges, value: number | undefined, fallback:
  * @throws InvalidOptionError naming the option, its value and what is allowed.
  */
 export function resolveOptions(options: GenerateOptions, vocabSize: number): ResolvedOptions {
-  const unknown = Object.keys(options).find((name) => !known.has(name));
-  if (unknown) throw new InvalidOptionError(`there is no option "${unknown}": use ${[...known].join(', ')}`);
+  checkNames(options);
   const returned = inRange('n', options.n, 1);
   const samples = inRange('bestOf', options.bestOf, returned);
   if (samples < returned) {
@@ -151,17 +150,48 @@ export function resolveOptions(options: GenerateOptions, vocabSize: number): Res
     logitBias: biases(options.logitBias, vocabSize),
     seed: inRange('seed', options.seed, Math.floor(Math.random() * 2 ** 32)),
     stop: stopStrings(options.stop),
-    stopTokenIds: (options.stopTokenIds ?? []).map((id) => tokenId('stopTokenIds', id, vocabSize)).slice(),
-    ignoreEos: options.ignoreEos ?? false,
-    logprobs: options.logprobs ?? false,
-    signal: options.signal,
+    stopTokenIds: stopTokens(options.stopTokenIds, vocabSize),
+    ignoreEos: flag('ignoreEos', options.ignoreEos),
+    logprobs: flag('logprobs', options.logprobs),
+    signal: abortSignal(options.signal),
   };
+}
+
+function checkNames(options: GenerateOptions): void {
+  const unknown = Object.keys(options).find((name) => !known.has(name));
+  if (unknown) throw new InvalidOptionError(`there is no option "${unknown}": use ${[...known].join(', ')}`);
+}
+
+function flag(name: string, value: boolean | undefined): boolean {
+  if (value !== undefined && typeof value !== 'boolean') {
+    throw new InvalidOptionError(`${name} is ${show(value)}: it must be true or false`);
+  }
+  return value ?? false;
+}
+
+function abortSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new InvalidOptionError(`signal is ${show(signal)}: it must be the signal of an AbortController`);
+  }
+  return signal;
+}
+
+function stopTokens(ids: readonly number[] | undefined, vocabSize: number): number[] {
+  if (ids !== undefined && !Array.isArray(ids)) {
+    throw new InvalidOptionError(`stopTokenIds is ${show(ids)}: it must be an array of token ids`);
+  }
+  return (ids ?? []).map((id: number) => tokenId('stopTokenIds', id, vocabSize));
+}
+
+/** A value of any kind as text for a message. */
+function show(value: unknown): string {
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
 function ranking(rank: GenerateOptions['rank'], selecting: boolean): 'mean-logprob' | 'none' {
   const value = rank ?? (selecting ? 'mean-logprob' : 'none');
   if (value !== 'mean-logprob' && value !== 'none') {
-    throw new InvalidOptionError(`rank is ${String(value)}: it must be 'mean-logprob' or 'none'`);
+    throw new InvalidOptionError(`rank is ${show(value)}: it must be 'mean-logprob' or 'none'`);
   }
   return value;
 }
@@ -173,17 +203,22 @@ function ranking(rank: GenerateOptions['rank'], selecting: boolean): 'mean-logpr
 export function tokenId(name: string, id: number, vocabSize: number): number {
   if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
     throw new InvalidOptionError(
-      `${name} holds ${id}: token ids of this model are integers from 0 to ${vocabSize - 1}`,
+      `${name} holds ${show(id)}: token ids of this model are integers from 0 to ${vocabSize - 1}`,
     );
   }
   return id;
 }
 
 function biases(bias: SamplingOptions['logitBias'], vocabSize: number): ReadonlyMap<number, number> {
+  if (bias !== undefined && (typeof bias !== 'object' || bias === null)) {
+    throw new InvalidOptionError(
+      `logitBias is ${show(bias)}: it must be an object from token ids to numbers`,
+    );
+  }
   const entries = Object.entries(bias ?? {}).map(([key, value]): [number, number] => {
-    if (!(value >= -1000 && value <= 1000)) {
+    if (typeof value !== 'number' || !(value >= -1000 && value <= 1000)) {
       throw new InvalidOptionError(
-        `logitBias of token ${key} is ${value}: it must be a number from -1000 up to 1000`,
+        `logitBias of token ${key} is ${show(value)}: it must be a number from -1000 up to 1000`,
       );
     }
     return [tokenId('logitBias', Number(key), vocabSize), value];
@@ -192,13 +227,18 @@ function biases(bias: SamplingOptions['logitBias'], vocabSize: number): Readonly
 }
 
 function stopStrings(stop: StoppingOptions['stop']): string[] {
-  const strings = typeof stop === 'string' ? [stop] : [...(stop ?? [])];
-  if (strings.length > 16 || strings.some((s) => typeof s !== 'string' || s === '')) {
+  const strings: readonly unknown[] | undefined =
+    stop === undefined ? [] : typeof stop === 'string' ? [stop] : Array.isArray(stop) ? stop : undefined;
+  if (
+    !strings ||
+    strings.length > 16 ||
+    !strings.every((s): s is string => typeof s === 'string' && s !== '')
+  ) {
     throw new InvalidOptionError(
       `stop is ${JSON.stringify(stop)}: it must be up to 16 strings, none of them empty`,
     );
   }
-  return strings;
+  return [...strings];
 }
 
 /** Room for stop token ids on the GPU: those of the request and of the model. */
