@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { brotliDecompressSync } from 'node:zlib';
 import { chromium, type Browser } from 'playwright-core';
 
@@ -23,15 +23,17 @@ export async function launchChromium(): Promise<Browser> {
   });
 }
 
-/** The browser, its driver beside it, and the libraries it needs; kept among the temporary files. */
+/** The browser, its driver beside it, and the libraries it needs, unpacked into a cache below node_modules. */
 function unpackOnce(): string {
   const entry = createRequire(import.meta.url).resolve('@sparticuz/chromium'); // <package>/build/index.js
   const carrier = join(dirname(entry), '..');
   const { version } = JSON.parse(readFileSync(join(carrier, 'package.json'), 'utf8')) as { version: string };
-  const folder = join(tmpdir(), `ensample-chromium-${version}-${process.getuid?.() ?? 0}`);
+  const cache = fileURLToPath(new URL('../node_modules/.cache', import.meta.url));
+  const folder = join(cache, `chromium-${version}`);
   if (existsSync(folder)) return folder;
 
-  const draft = mkdtempSync(join(tmpdir(), 'ensample-unpack-'));
+  mkdirSync(cache, { recursive: true });
+  const draft = mkdtempSync(join(cache, 'unpack-'));
   const bytes = (name: string) => brotliDecompressSync(readFileSync(join(carrier, 'bin', name)));
   writeFileSync(join(draft, 'chromium'), bytes('chromium.br'), { mode: 0o755 });
   for (const [name, target] of [

@@ -74,7 +74,6 @@ it('draws eight samples in Chromium: the same as Node does', async () => {
   await fill(page);
   await page.getByRole('button', { name: 'Generate' }).click();
   await page.locator('.sample[data-finish-reason]').nth(7).waitFor({ timeout: 50_000 });
-  await page.screenshot({ path: join(tmpdir(), 'ensample-demo.png'), fullPage: true });
 
   const samples = await page.locator('.sample').evaluateAll((items) =>
     items.map((item) => ({

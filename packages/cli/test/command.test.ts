@@ -21,7 +21,7 @@ it('runs as a program that ends by itself', async () => {
 it('ends with 130 on Ctrl-C', async () => {
   const child = spawn('node', [main, 'generate', '-'], { stdio: 'pipe' });
   const code = new Promise((resolve) => child.once('exit', resolve));
-  await new Promise((resolve) => setTimeout(resolve, 1000));
+  await new Promise((resolve) => child.stdin.write('x'.repeat(2 ** 20), resolve)); // more than a pipe holds: it reads
   child.kill('SIGINT');
   expect(await code).toBe(130);
 });
