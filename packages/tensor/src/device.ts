@@ -1,4 +1,4 @@
-import { chooseTier, type Tier, type TierName } from './capabilities.ts';
+import { chooseTier, supportedTiers, type Tier, type TierName } from './capabilities.ts';
 import { DeviceLostError, InvalidOptionError, OutOfMemoryError, UnsupportedFeatureError } from './errors.ts';
 import type { Kernel } from './kernel.ts';
 import { bytesPerElement, elements, type DType, type GpuTensor } from './tensor.ts';
@@ -44,7 +44,7 @@ export async function openDevice(adapter: GPUAdapter, options: DeviceOptions = {
   );
   const requiredLimits = Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
   const gpu = await adapter.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits });
-  return new Device(gpu, tier, adapter.info);
+  return new Device(gpu, tier, adapter.info, supportedTiers(adapter));
 }
 
 /**
@@ -55,16 +55,19 @@ export class Device {
   readonly gpu: GPUDevice;
   readonly tier: Tier;
   readonly info: GPUAdapterInfo;
+  /** Tiers that could be forced on this adapter. */
+  readonly tiers: readonly TierName[];
   /** Rejects work after the device was lost: the error to throw, or undefined while it lives. */
   lostError: DeviceLostError | undefined;
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
   readonly #live = new Set<GPUBuffer>();
   #bytes = 0;
 
-  constructor(gpu: GPUDevice, tier: Tier, info: GPUAdapterInfo) {
+  constructor(gpu: GPUDevice, tier: Tier, info: GPUAdapterInfo, tiers: readonly TierName[] = [tier.name]) {
     this.gpu = gpu;
     this.tier = tier;
     this.info = info;
+    this.tiers = tiers;
     void gpu.lost.then(({ reason, message }) => {
       this.lostError = new DeviceLostError(`the GPU device was lost (${reason}): ${message || 'no message'}`);
     });

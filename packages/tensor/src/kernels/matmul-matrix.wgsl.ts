@@ -13,7 +13,7 @@ var<workgroup> x_tile: array<f16, TILE_ROWS * STRIDE>;
 var<workgroup> y_tile: array<f32, 16u * 64u>;
 
 fn put_x(at: u32, v: vec4f) {
-  let h = vec4<f16>(v);
+  let h = vec4<f16>(clamp(v, vec4f(-65504.0), vec4f(65504.0)));
   x_tile[at] = h.x; x_tile[at + 1u] = h.y; x_tile[at + 2u] = h.z; x_tile[at + 3u] = h.w;
 }
 
@@ -55,16 +55,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     workgroupBarrier();
     for (var i = 0u; i < W_QUADS; i++) { next[i] = weights_at(n0, k + QUADS_A_ROW, lane + 128u * i); }
     for (var c = 0u; c < COLUMN_TILE; c += 16u) {
-      let w = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>>(&w_tile, column * STRIDE + c, true, STRIDE);
+      let w = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&w_tile, column * STRIDE + c, STRIDE);
       for (var m = 0u; m < ROW_TILES; m++) {
-        let a = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>>(&x_tile, m * 16u * STRIDE + c, false, STRIDE);
+        let a = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&x_tile, m * 16u * STRIDE + c, STRIDE);
         sums[m] = subgroupMatrixMultiplyAccumulate(a, w, sums[m]);
       }
     }
   }
   for (var m = 0u; m < ROW_TILES; m++) {
     workgroupBarrier();
-    subgroupMatrixStore(&y_tile, column, sums[m], false, 64u);
+    subgroupMatrixStore<row_major>(&y_tile, column, sums[m], 64u);
     workgroupBarrier();
     for (var i = lane; i < 16u * 64u; i += 128u) {
       let r = row0 + m * 16u + i / 64u;

@@ -1,0 +1,43 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Device } from '@ensample/tensor';
+
+/** Where and when a benchmark ran. */
+export interface Setting {
+  readonly device: string;
+  readonly driver: string;
+  readonly tier: string;
+  readonly date: string;
+}
+
+/** Describes a device for a result file. */
+export function settingOf({ info, tier }: Device): Setting {
+  return {
+    device: info.description || info.device || info.architecture || 'unknown',
+    driver: [info.vendor, info.architecture].filter(Boolean).join(' '),
+    tier: tier.name,
+    date: new Date().toISOString().slice(0, 10),
+  };
+}
+
+/** Writes `<folder>/<benchmark>-<device>-<tier>.json` and returns its path. */
+export async function writeResult(folder: string, benchmark: string, setting: Setting, rows: unknown): Promise<string> {
+  const slug = `${benchmark}-${setting.device}-${setting.tier}`.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/-$/, '');
+  await mkdir(folder, { recursive: true });
+  const path = join(folder, `${slug}.json`);
+  await writeFile(path, JSON.stringify({ benchmark, ...setting, rows }, null, 2) + '\n');
+  return path;
+}
+
+/** A plain-text table: first row of keys, numbers to the right. */
+export function table(rows: readonly Readonly<Record<string, string | number>>[]): string {
+  const keys = Object.keys(rows[0] ?? {});
+  const cells = [keys, ...rows.map((row) => keys.map((key) => String(row[key] ?? '')))];
+  const widths = keys.map((_, i) => Math.max(...cells.map((line) => (line[i] ?? '').length)));
+  return cells.map((line) => line.map((cell, i) => cell.padStart(widths[i] ?? 0)).join('  ')).join('\n');
+}
+
+/** The middle value. */
+export function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN;
+}
