@@ -155,7 +155,7 @@ export class Attention {
     let first = 0;
     while (first < words.length && words[first] === this.#words[first]) first++;
     let end = words.length;
-    while (end > first && end <= this.#words.length && words[end - 1] === this.#words[end - 1]) end--;
+    while (end > first && words[end - 1] === this.#words[end - 1]) end--;
     if (end > first) this.#device.write(this.#plan, words.subarray(first, end), 4 * first);
     this.#words = words;
   }
