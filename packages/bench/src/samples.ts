@@ -1,5 +1,5 @@
 import { Attention, type Tiling } from '@ensample/bifurcated-attn';
-import { KvCache, type Sequence } from '@ensample/kv-cache';
+import { KvCache, type KvKind, type Sequence } from '@ensample/kv-cache';
 import type { Decoder } from '@ensample/mixattn-model';
 import {
   createBatch,
@@ -40,6 +40,9 @@ export interface SamplesRow {
   readonly difference: number;
 }
 
+/** Tokens of a prefill step. */
+const chunkTokens = 64;
+
 /** Logits of both ways of reading may differ by this much: they add up in another order. */
 const agreement = { f32: 1e-4, f16: 2e-2 };
 
@@ -79,11 +82,14 @@ class SamplesBench {
   }
 
   async prefill(): Promise<Sequence> {
-    const { prompt } = this.#options;
-    const prefix = this.#cache.sequence();
-    const chunk = 64;
-    for (let at = 0; at < prompt; at += chunk) {
-      const rows = Math.min(chunk, prompt - at);
+    const { prompt, own, n } = this.#options;
+    const cache = this.#cache;
+    // At once: pools that grow on the way get several slabs, and attention is dispatched once a slab.
+    const leaf = (kind: KvKind) => Math.max(...n) * cache.pagesFor(kind, own + 1, own + 1);
+    cache.ensure(cache.kinds.map((kind) => cache.pagesFor(kind, prompt, chunkTokens) + leaf(kind)));
+    const prefix = cache.sequence();
+    for (let at = 0; at < prompt; at += chunkTokens) {
+      const rows = Math.min(chunkTokens, prompt - at);
       prefix.reserve(rows);
       const step = await this.#record([prefix], rows, 'shared');
       step.recording.submit();
@@ -148,7 +154,7 @@ class SamplesBench {
   /** Milliseconds of a step, from submission to completion; several steps a submission where they are short. */
   async #time(recording: Recording): Promise<number> {
     const { queue } = this.#device.gpu;
-    const steps = this.#device.tier.name === 'software' ? 1 : 10;
+    const steps = this.#device.tier.name === 'software' ? 1 : 20;
     const began = performance.now();
     const encoder = this.#device.gpu.createCommandEncoder();
     for (let i = 0; i < steps; i++) recording.encode(encoder);
