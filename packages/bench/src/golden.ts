@@ -22,7 +22,9 @@ export interface GoldenRow {
 
 /** Checks a model folder against its golden.json with all cases in one batch, three, and one: all row regimes. */
 export async function benchGolden(device: Device, folder: string): Promise<GoldenRow[]> {
-  const { cases } = JSON.parse(await readFile(join(folder, 'golden.json'), 'utf8')) as { cases: GoldenCase[] };
+  const { cases } = JSON.parse(await readFile(join(folder, 'golden.json'), 'utf8')) as {
+    cases: GoldenCase[];
+  };
   const { model } = await modelSource(folder, diskFiles(folder)).load(device);
   const run = new DecoderRun(device, model);
   const rows: GoldenRow[] = [];
@@ -30,7 +32,14 @@ export async function benchGolden(device: Device, folder: string): Promise<Golde
     for (const count of [cases.length, 3, 1]) {
       const { worst, ties } = await checkGolden(run, cases.slice(0, count), goldenTolerance[run.cache.dtype]);
       const name = folder.split('/').at(-1) ?? folder;
-      rows.push({ model: name, tier: device.tier.name, kv: run.cache.dtype, sequences: count, worst, ties: ties.join(' ') });
+      rows.push({
+        model: name,
+        tier: device.tier.name,
+        kv: run.cache.dtype,
+        sequences: count,
+        worst,
+        ties: ties.join(' '),
+      });
     }
     return rows;
   } finally {

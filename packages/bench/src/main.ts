@@ -25,13 +25,19 @@ function openDevice(args: { adapter?: string | undefined; tier?: string | undefi
 }
 
 const samples = defineCommand({
-  meta: { name: 'samples', description: 'A decode step of n samples: shared prompt read once, and read per sample' },
+  meta: {
+    name: 'samples',
+    description: 'A decode step of n samples: shared prompt read once, and read per sample',
+  },
   args: {
     ...shared,
     prompt: { type: 'string', description: 'tokens of the shared prompt', default: '1024' },
     own: { type: 'string', description: 'tokens each sample has of its own', default: '8' },
     n: { type: 'string', description: 'sample counts', default: '1,2,4,8,16,32' },
-    shape: { type: 'string', description: 'random weights of a published shape instead of a model: 7b, 8b-gqa' },
+    shape: {
+      type: 'string',
+      description: 'random weights of a published shape instead of a model: 7b, 8b-gqa',
+    },
     layers: { type: 'string', description: 'layers of that shape', default: '4' },
     profile: { type: 'boolean', description: 'µs per kernel of the largest shared step', default: false },
     repeats: { type: 'string', description: 'timed rounds; the median counts', default: '7' },
@@ -53,7 +59,9 @@ const samples = defineCommand({
       const name = args.shape ? `${args.shape} × ${args.layers} layers` : args.model;
       console.log(`${setting.device}, tier ${setting.tier}: ${name}, prompt of ${args.prompt} tokens`);
       console.log(table(rows.map(printed)));
-      console.log(`written: ${await writeResult(args.results, `samples-${args.shape ?? 'js-22m'}`, setting, rows)}`);
+      console.log(
+        `written: ${await writeResult(args.results, `samples-${args.shape ?? 'js-22m'}`, setting, rows)}`,
+      );
       model.destroy();
     } finally {
       device.destroy();
@@ -74,7 +82,8 @@ const golden = defineCommand({
       const device = await openDevice({ ...args, tier });
       try {
         for (const folder of args.model.split(',')) rows.push(...(await benchGolden(device, folder)));
-        if (tier === tiers.at(-1)) console.log(await writeResult(args.results, 'golden', settingOf(device), rows));
+        if (tier === tiers.at(-1))
+          console.log(await writeResult(args.results, 'golden', settingOf(device), rows));
       } finally {
         device.destroy();
       }
@@ -107,5 +116,8 @@ function printed(row: SamplesRow): Record<string, string | number> {
 }
 
 await runMain(
-  defineCommand({ meta: { name: 'bench', description: 'Benchmarks of Ensample' }, subCommands: { golden, samples } }),
+  defineCommand({
+    meta: { name: 'bench', description: 'Benchmarks of Ensample' },
+    subCommands: { golden, samples },
+  }),
 );

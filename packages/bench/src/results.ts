@@ -21,8 +21,16 @@ export function settingOf({ info, tier }: Device): Setting {
 }
 
 /** Writes `<folder>/<benchmark>-<device>-<tier>.json` and returns its path. */
-export async function writeResult(folder: string, benchmark: string, setting: Setting, rows: unknown): Promise<string> {
-  const slug = `${benchmark}-${setting.device}-${setting.tier}`.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/-$/, '');
+export async function writeResult(
+  folder: string,
+  benchmark: string,
+  setting: Setting,
+  rows: unknown,
+): Promise<string> {
+  const slug = `${benchmark}-${setting.device}-${setting.tier}`
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/-$/, '');
   await mkdir(folder, { recursive: true });
   const path = join(folder, `${slug}.json`);
   await writeFile(path, JSON.stringify({ benchmark, ...setting, rows }, null, 2) + '\n');

@@ -50,7 +50,11 @@ const agreement = { f32: 1e-4, f16: 2e-2 };
  * Milliseconds of a decode step with the shared prompt read once for all samples, and read by each sample for itself:
  * same kernels, same storage, same tree, only the plan differs. Refuses to time results that disagree.
  */
-export async function benchSamples(device: Device, decoder: Decoder, options: SamplesOptions): Promise<SamplesRow[]> {
+export async function benchSamples(
+  device: Device,
+  decoder: Decoder,
+  options: SamplesOptions,
+): Promise<SamplesRow[]> {
   const cache = new KvCache(device, decoder.layout);
   const bench = new SamplesBench(device, decoder, cache, options);
   try {
@@ -121,12 +125,15 @@ class SamplesBench {
         // In turns, so that both see the same weather; the first two rounds are warm-up.
         const a = await this.#time(shared.recording);
         const b = await this.#time(perSample.recording);
-        if (i >= 2) times.shared.push(a), times.perSample.push(b);
+        if (i >= 2) (times.shared.push(a), times.perSample.push(b));
       }
       if (n === this.#options.n.at(-1)) this.#options.onProfile?.(await profile(shared.recording));
       const sharedMs = median(times.shared);
       const perSampleMs = median(times.perSample);
-      const bytes = { sharedBytes: shared.attention.reads.planned, perSampleBytes: perSample.attention.reads.planned };
+      const bytes = {
+        sharedBytes: shared.attention.reads.planned,
+        perSampleBytes: perSample.attention.reads.planned,
+      };
       return { n, sharedMs, perSampleMs, ratio: perSampleMs / sharedMs, ...bytes, difference };
     } finally {
       shared.destroy();
@@ -146,7 +153,9 @@ class SamplesBench {
     const worst = a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? NaN))), 0) / scale;
     const allowed = agreement[this.#cache.dtype];
     if (!(worst <= allowed)) {
-      throw new Error(`n = ${n}: shared and per-sample reading differ by ${worst} (allowed: ${allowed}); nothing was timed`);
+      throw new Error(
+        `n = ${n}: shared and per-sample reading differ by ${worst} (allowed: ${allowed}); nothing was timed`,
+      );
     }
     return worst;
   }

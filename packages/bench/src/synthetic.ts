@@ -1,18 +1,34 @@
 import { Decoder, type HostMatrix, type ModelConfig, type WeightReader } from '@ensample/mixattn-model';
 import { InvalidOptionError, type Device } from '@ensample/tensor';
 
-type Shape = Pick<ModelConfig, 'hiddenSize' | 'heads' | 'kvHeads' | 'headDim' | 'intermediateSize' | 'vocabSize'>;
+type Shape = Pick<
+  ModelConfig,
+  'hiddenSize' | 'heads' | 'kvHeads' | 'headDim' | 'intermediateSize' | 'vocabSize'
+>;
 
 /** Shapes of published models; weights are drawn at random, since speed does not depend on them. */
 const shapes: Readonly<Record<string, Shape>> = {
   '7b': { hiddenSize: 4096, heads: 32, kvHeads: 32, headDim: 128, intermediateSize: 11008, vocabSize: 32000 },
-  '8b-gqa': { hiddenSize: 4096, heads: 32, kvHeads: 8, headDim: 128, intermediateSize: 14336, vocabSize: 32000 },
+  '8b-gqa': {
+    hiddenSize: 4096,
+    heads: 32,
+    kvHeads: 8,
+    headDim: 128,
+    intermediateSize: 14336,
+    vocabSize: 32000,
+  },
 };
 
 /** A decoder of a published shape with random f16 weights. */
-export async function syntheticDecoder(device: Device, name: string, layers: number, contextLength: number): Promise<Decoder> {
+export async function syntheticDecoder(
+  device: Device,
+  name: string,
+  layers: number,
+  contextLength: number,
+): Promise<Decoder> {
   const shape = shapes[name];
-  if (!shape) throw new InvalidOptionError(`shape is "${name}": it must be one of ${Object.keys(shapes).join(', ')}`);
+  if (!shape)
+    throw new InvalidOptionError(`shape is "${name}": it must be one of ${Object.keys(shapes).join(', ')}`);
   const config: ModelConfig = {
     ...shape,
     architecture: `random-${name}`,
@@ -26,7 +42,14 @@ export async function syntheticDecoder(device: Device, name: string, layers: num
   return Decoder.load(device, config, randomWeights(config));
 }
 
-function randomWeights({ hiddenSize, heads, kvHeads, headDim, intermediateSize, vocabSize }: ModelConfig): WeightReader {
+function randomWeights({
+  hiddenSize,
+  heads,
+  kvHeads,
+  headDim,
+  intermediateSize,
+  vocabSize,
+}: ModelConfig): WeightReader {
   const norm = new Float32Array(hiddenSize).fill(1);
   const matrix = (rows: number, columns: number) => Promise.resolve(randomF16(rows, columns));
   return {

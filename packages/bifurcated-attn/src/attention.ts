@@ -28,7 +28,7 @@ export interface AttentionOptions {
   /** Keys in a task, a multiple of the cache's `pageTokens`. Default 256; longer where partial results grow too large. */
   readonly chunk?: number;
   /**
-   * Workgroups that share a layer's tasks, per key/value head. Default: enough to fill a large GPU (512 in all), or
+   * Workgroups that share a layer's tasks, per key/value head. Default: enough to fill a large GPU (1024 in all), or
    * one per row on CPU drivers.
    */
   readonly workgroups?: number;
@@ -194,7 +194,7 @@ export class Attention {
   /** Workgroups stride over the tasks, so that a recording serves any plan. */
   #groups(rows: number): number {
     if (this.#workgroups !== undefined) return this.#workgroups;
-    const all = this.#device.tier.attention === 'thread' ? rows : 512 / this.cache.layout.kvHeads;
+    const all = this.#device.tier.attention === 'thread' ? rows : 1024 / this.cache.layout.kvHeads;
     return Math.max(16, Math.ceil(all));
   }
 
