@@ -60,12 +60,18 @@ function makeEngine(device: Device, loaded: LoadedModel, options: EngineOptions)
   }
 }
 
+function hasText(prompt: unknown): prompt is TextPrompt {
+  return typeof (prompt as Partial<TextPrompt> | null)?.text === 'string';
+}
+
 function isIds(prompt: Prompt): prompt is readonly number[] {
   return Array.isArray(prompt);
 }
 
+const kvTypes: readonly unknown[] = [undefined, 'f32', 'f16'];
+
 function checkKvType(device: Device, kvType: EngineOptions['kvType']): void {
-  if (kvType !== undefined && kvType !== 'f32' && kvType !== 'f16') {
+  if (!kvTypes.includes(kvType)) {
     throw new InvalidOptionError(`kvType is ${String(kvType)}: it must be 'f32' or 'f16'`);
   }
   if (kvType === 'f16' && !device.gpu.features.has('shader-f16')) {
@@ -138,7 +144,7 @@ export class Engine {
     const { tokenizer, frame, model } = this.#loaded;
     if (isIds(prompt)) return prompt.map((id) => tokenId('prompt', id, model.config.vocabSize));
     const parts = typeof prompt === 'string' ? { text: prompt } : prompt;
-    if (typeof (parts as TextPrompt | null)?.text !== 'string') {
+    if (!hasText(parts)) {
       throw new InvalidOptionError(
         `prompt is ${JSON.stringify(prompt)}: it must be text, { text } or token ids`,
       );
@@ -172,7 +178,6 @@ export class Engine {
 
   /** The same as events, sample by sample as tokens come. Leaving the loop early ends the run. */
   async *stream({ prompt, ...options }: PromptedOptions): AsyncGenerator<StreamEvent, void> {
-    if (prompt === undefined) throw new InvalidOptionError('prompt is missing: give text or token ids');
     const { vocabSize, eosTokenIds } = this.#loaded.model.config;
     stopIds(resolveOptions(options, vocabSize), eosTokenIds); // refused before anything is computed
     const session = await this.prefill(prompt, { signal: options.signal });

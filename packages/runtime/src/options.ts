@@ -185,12 +185,15 @@ function stopTokens(ids: readonly number[] | undefined, vocabSize: number): numb
 
 /** A value of any kind as text for a message. */
 function show(value: unknown): string {
-  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+  if (typeof value === 'object' || typeof value === 'string') return JSON.stringify(value);
+  return typeof value === 'function' ? 'a function' : String(value);
 }
+
+const orders: readonly unknown[] = ['mean-logprob', 'none'];
 
 function ranking(rank: GenerateOptions['rank'], selecting: boolean): 'mean-logprob' | 'none' {
   const value = rank ?? (selecting ? 'mean-logprob' : 'none');
-  if (value !== 'mean-logprob' && value !== 'none') {
+  if (!orders.includes(value)) {
     throw new InvalidOptionError(`rank is ${show(value)}: it must be 'mean-logprob' or 'none'`);
   }
   return value;
@@ -209,8 +212,12 @@ export function tokenId(name: string, id: number, vocabSize: number): number {
   return id;
 }
 
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
+}
+
 function biases(bias: SamplingOptions['logitBias'], vocabSize: number): ReadonlyMap<number, number> {
-  if (bias !== undefined && (typeof bias !== 'object' || bias === null)) {
+  if (bias !== undefined && !isObject(bias)) {
     throw new InvalidOptionError(
       `logitBias is ${show(bias)}: it must be an object from token ids to numbers`,
     );

@@ -123,9 +123,8 @@ export class Sampler {
   }
 
   #free(): void {
-    for (const tensor of [...Object.values(this.#tensors ?? {}), ...Object.values(this.#adjusting ?? {})]) {
-      (tensor as GpuTensor).destroy();
-    }
+    const tensors: Record<string, GpuTensor> = { ...this.#tensors, ...this.#adjusting };
+    for (const tensor of Object.values(tensors)) tensor.destroy();
     this.#tensors = undefined;
     this.#adjusting = undefined;
   }

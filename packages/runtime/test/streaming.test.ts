@@ -1,7 +1,7 @@
 import { DeviceLostError, InvalidOptionError, OutOfMemoryError, type Device } from '@ensample/tensor';
 import { expectNoErrors, expectNothingAllocated, testDevice } from '@ensample/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { createEngine, type Engine, type ModelSource, type StreamEvent } from '../src/index.ts';
+import { createEngine, type Engine, type Model, type ModelSource, type StreamEvent } from '../src/index.ts';
 import { prompt, tinyEngine, tinySource } from './tiny-engine.ts';
 
 let device: Device;
@@ -157,12 +157,15 @@ describe('dispose', () => {
       name: 'broken',
       load: async (on) => {
         const { model, tokenizer } = await source.load(on);
-        const { config, layout, activations, forward } = model;
-        const destroy = () => model.destroy();
-        return {
-          tokenizer,
-          model: { config: { ...config, heads: 3 }, layout, activations, forward, destroy },
+        const { config, layout } = model;
+        const wrong: Model = {
+          config: { ...config, heads: 3 },
+          layout,
+          activations: (rows) => model.activations(rows),
+          forward: (pass, step) => model.forward(pass, step),
+          destroy: () => model.destroy(),
         };
+        return { tokenizer, model: wrong };
       },
     };
     await expect(createEngine({ model: broken, device })).rejects.toThrow('3 query heads cannot share 2');
