@@ -49,6 +49,7 @@ export async function checkGolden(
   run: DecoderRun,
   cases: readonly GoldenCase[],
   { logit, tie }: GoldenTolerance,
+  most: number = Infinity,
 ): Promise<GoldenReport> {
   const report: GoldenReport = { worst: 0, ties: [] };
   const sequences = cases.map(() => run.cache.sequence());
@@ -59,7 +60,7 @@ export async function checkGolden(
     return row;
   });
   must(report.worst < logit, `logits are off by ${report.worst}, more than ${logit}`);
-  const steps = Math.min(...cases.map(({ greedy }) => greedy.length));
+  const steps = Math.min(most, ...cases.map(({ greedy }) => greedy.length));
   for (let step = 0; step < steps; step++) {
     last.forEach((row, i) => {
       const expected = cases[i]?.greedy[step] ?? -1;

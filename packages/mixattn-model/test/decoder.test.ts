@@ -1,0 +1,100 @@
+import type { Device } from '@ensample/tensor';
+import {
+  decoderReference,
+  DecoderRun,
+  eachTier,
+  expectClose,
+  seeded,
+  tinyFiles,
+  tinyModel,
+  tolerance,
+  type TinyModel,
+  type TinyModelOptions,
+} from '@ensample/testing';
+import { describe, expect, test } from 'vitest';
+import { Decoder, openSafetensors, openWeights } from '../src/index.ts';
+
+/** Layer maps in small: windows and full layers, owners and layers that reuse an earlier one's KV. */
+const maps = {
+  'no reuse': '0 1 2 3',
+  'windows only': '0s 0s 2s 2s',
+  'MA-Offset': '0s 1 0s 1',
+  'MA-Pairs': '0 1s 1s 0',
+} as const;
+
+const window = 16;
+const pageTokens = 4;
+const ids = tokens(40);
+
+function tokens(count: number): number[] {
+  const random = seeded(5);
+  return Array.from({ length: count }, () => random.integer(96));
+}
+
+async function decoder(device: Device, { config, ...model }: TinyModel): Promise<Decoder> {
+  const file = await openSafetensors(await tinyFiles({ ...model }).bytes('model.safetensors'), 'tiny');
+  return Decoder.load(device, config, openWeights(config, file));
+}
+
+/** Logits of all ids, which one sequence takes in pieces of these sizes. */
+async function logits(device: Device, model: TinyModel, pieces: readonly number[]): Promise<Float32Array> {
+  const loaded = await decoder(device, model);
+  const run = new DecoderRun(device, loaded, { pageTokens, draftLimit: 4 });
+  try {
+    const sequence = run.cache.sequence();
+    const rows: number[] = [];
+    let at = 0;
+    for (const size of pieces) {
+      const [piece] = await run.step([{ sequence, tokens: ids.slice(at, at + size) }]);
+      rows.push(...piece!);
+      at += size;
+    }
+    expect(at).toBe(ids.length);
+    sequence.release();
+    expect(run.cache.memory.used).toBe(0);
+    return Float32Array.from(rows);
+  } finally {
+    run.destroy();
+    loaded.destroy();
+  }
+}
+
+await eachTier((device, tier) => {
+  // Workgroups with barriers are slow on software drivers: one map and few steps are enough to show their kernels.
+  const brief = tier !== 'software';
+  // Keys and values are rounded alike whatever the chunks, but queries are f32: only f16 products differ.
+  const close = () => (device().tier.kv === 'f16' ? tolerance.f16 : tolerance.f32);
+  const whole = [ids.length];
+  const against = async (options: TinyModelOptions) => {
+    const model = tinyModel({ window, ...options });
+    const expected = decoderReference(model.config, model.values, ids);
+    expectClose(await logits(device(), model, whole), expected, close());
+  };
+
+  describe.each(brief ? [['MA-Offset', maps['MA-Offset']]] : Object.entries(maps))('%s', (_, layers) => {
+    test('logits equal the reference', async () => {
+      await against({ layers });
+    });
+
+    const pieces = brief ? [[24, 9, 7]] : [ids.map(() => 1), [7, 1, 16, 13, 3]];
+    test.each(pieces.map((sizes) => [sizes.slice(0, 5).join(', '), sizes] as const))(
+      'pieces of %s … equal one step',
+      async (_name, sizes) => {
+        const model = tinyModel({ window, layers });
+        expectClose(await logits(device(), model, sizes), await logits(device(), model, whole), close());
+      },
+    );
+  });
+
+  test.each([1, 4] as const)('%i key/value heads of 4', (kvHeads) => against({ kvHeads }));
+
+  test('an output matrix of its own', () => against({ tied: false }));
+
+  test.each(['f16', 'int8'] as const)('%s weights equal the same values in f32', async (weights) => {
+    const [narrow, wide] = [false, true].map((widened) => tinyModel({ window, weights, widened }));
+    expect(narrow!.values).toEqual(wide!.values);
+    const expected = await logits(device(), wide!, whole);
+    expectClose(await logits(device(), narrow!, whole), expected, close());
+    expectClose(expected, decoderReference(wide!.config, wide!.values, ids), close());
+  });
+});

@@ -1,0 +1,40 @@
+import { isSoftware, type Device } from '@ensample/tensor';
+import { eachTier, expectNoErrors, expectNothingAllocated, testDevice } from '@ensample/testing';
+import { afterAll, beforeAll, describe, test } from 'vitest';
+import { golden, packaged } from './golden.ts';
+
+/** The same layers without windows and reuse: not part of this repository. */
+const twin = process.env['ENSAMPLE_TWIN'];
+
+await eachTier((device, tier) => {
+  // Workgroups with barriers are slow on software drivers: all prompts and tokens are in the long test there.
+  const extent = () => (tier !== 'software' && isSoftware(device().info) ? { longest: 32, steps: 6 } : {});
+
+  test('js-1m-draft gives the golden logits and greedy tokens', { timeout: 240_000 }, async () => {
+    await golden(device(), packaged('js-1m-draft'), extent());
+  });
+});
+
+describe("the driver's own tier", () => {
+  let device: Device;
+  beforeAll(async () => {
+    device = await testDevice();
+  });
+  afterAll(async () => {
+    await expectNoErrors(device);
+    expectNothingAllocated(device);
+    device.destroy();
+  });
+
+  test('js-22m gives the golden logits and greedy tokens', { timeout: 240_000 }, async () => {
+    await golden(device, packaged('js-22m'));
+  });
+
+  test.skipIf(!twin)(
+    'js-22m-standard does too (ENSAMPLE_TWIN is its folder)',
+    { timeout: 240_000 },
+    async () => {
+      await golden(device, twin ?? '');
+    },
+  );
+});
