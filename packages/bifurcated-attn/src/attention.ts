@@ -9,6 +9,7 @@ import {
 } from '@ensample/kv-cache';
 import {
   InvalidOptionError,
+  isSoftware,
   kernel,
   type Batch,
   type Device,
@@ -194,7 +195,7 @@ export class Attention {
   /** Workgroups stride over the tasks, so that a recording serves any plan. */
   #groups(rows: number): number {
     if (this.#workgroups !== undefined) return this.#workgroups;
-    const all = this.#device.tier.attention === 'thread' ? rows : 1024 / this.cache.layout.kvHeads;
+    const all = isSoftware(this.#device.info) ? rows : 1024 / this.cache.layout.kvHeads;
     return Math.max(16, Math.ceil(all));
   }
 
