@@ -186,7 +186,7 @@ function stopTokens(ids: readonly number[] | undefined, vocabSize: number): numb
 /** A value of any kind as text for a message. */
 function show(value: unknown): string {
   if (typeof value === 'object' || typeof value === 'string') return JSON.stringify(value);
-  return typeof value === 'function' ? 'a function' : String(value);
+  return `${value as number}`; // any other kind, a number as a rule
 }
 
 const orders: readonly unknown[] = ['mean-logprob', 'none'];
