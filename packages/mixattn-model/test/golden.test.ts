@@ -8,7 +8,7 @@ const twin = process.env['ENSAMPLE_TWIN'];
 
 await eachTier((device, tier) => {
   // Workgroups with barriers are slow on software drivers: all prompts and tokens are in the long test there.
-  const extent = () => (tier !== 'software' && isSoftware(device().info) ? { longest: 32, steps: 6 } : {});
+  const extent = () => (tier !== 'software' && isSoftware(device().info) ? { longest: 24, steps: 4 } : {});
 
   test('js-1m-draft gives the golden logits and greedy tokens', { timeout: 240_000 }, async () => {
     await golden(device(), packaged('js-1m-draft'), extent());
