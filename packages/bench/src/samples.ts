@@ -120,16 +120,21 @@ class SamplesBench {
     const perSample = await this.#record(leaves, 1, 'per-sequence');
     try {
       const difference = await this.#compare(shared, perSample, n);
-      const times = { shared: [] as number[], perSample: [] as number[] };
+      const sides = {
+        shared: { step: shared, times: [] as number[] },
+        perSample: { step: perSample, times: [] as number[] },
+      };
       for (let i = 0; i < repeats + 2; i++) {
-        // In turns, so that both see the same weather; the first two rounds are warm-up.
-        const a = await this.#time(shared.recording);
-        const b = await this.#time(perSample.recording);
-        if (i >= 2) (times.shared.push(a), times.perSample.push(b));
+        // In turns, and each first in half of the rounds, so that both see the same weather; two rounds warm up.
+        const order = i % 2 === 0 ? [sides.shared, sides.perSample] : [sides.perSample, sides.shared];
+        for (const side of order) {
+          const ms = await this.#time(side.step.recording);
+          if (i >= 2) side.times.push(ms);
+        }
       }
       if (n === this.#options.n.at(-1)) this.#options.onProfile?.(await profile(shared.recording));
-      const sharedMs = median(times.shared);
-      const perSampleMs = median(times.perSample);
+      const sharedMs = median(sides.shared.times);
+      const perSampleMs = median(sides.perSample.times);
       const bytes = {
         sharedBytes: shared.attention.reads.planned,
         perSampleBytes: perSample.attention.reads.planned,

@@ -89,6 +89,11 @@ export class KvCache {
     this.pools.forEach((pool, k) => pool.ensure(pages[k] ?? 0));
   }
 
+  /** Frees slabs that nothing uses: after running out of memory, or to make room for others. */
+  shrink(): void {
+    for (const pool of this.pools) pool.shrink();
+  }
+
   /** Bytes in use and on the device. */
   get memory(): KvMemory {
     const allocated = this.pools.flatMap((pool) => pool.slabs.flatMap((slab) => slab.buffers));

@@ -101,6 +101,17 @@ export class PagePool {
     this.#version++;
   }
 
+  /** Frees the last slabs as far as none of their pages is in use. */
+  shrink(): void {
+    for (let last = this.slabs.at(-1); last && this.#taken.at(-1)?.size === 0; last = this.slabs.at(-1)) {
+      for (const buffer of last.buffers) buffer.destroy();
+      this.slabs.pop();
+      this.#free.pop();
+      this.#taken.pop();
+      this.#version++;
+    }
+  }
+
   /** The slab with the most free pages; −1 while there is none. */
   roomiest(): number {
     const sizes = this.#free.map((free) => free.length);

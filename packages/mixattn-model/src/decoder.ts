@@ -2,6 +2,7 @@ import type { Attention } from '@ensample/bifurcated-attn';
 import type { KvLayout } from '@ensample/kv-cache';
 import {
   embed,
+  invariant,
   matmul,
   rmsNorm,
   rope,
@@ -86,6 +87,7 @@ export class Decoder {
 
   /**
    * Uploads a model's weights, one layer at a time. On failure nothing stays on the device.
+   * @throws InvalidModelError for damaged weights, OutOfMemoryError where they do not fit.
    * @param onLayer called after each layer with the number done.
    */
   static async load(
@@ -95,13 +97,17 @@ export class Decoder {
     onLayer?: (done: number) => void,
   ): Promise<Decoder> {
     const owned: Owned[] = [];
+    let parts: Parts | undefined;
     try {
-      const parts = await upload(device, config, weights, owned, onLayer);
-      return new Decoder(device, config, parts, owned);
+      await device.checkMemory(`model ${config.architecture}`, async () => {
+        parts = await upload(device, config, weights, owned, onLayer);
+      });
     } catch (error) {
       for (const part of owned) part.destroy();
       throw error;
     }
+    invariant(parts, () => 'weights were neither uploaded nor refused');
+    return new Decoder(device, config, parts, owned);
   }
 
   /** Makes the buffers that {@link forward} writes, for up to `rows` rows. */

@@ -7,7 +7,7 @@ import {
   type MemoryUse,
   type TierName,
 } from '@ensample/tensor';
-import { collect } from './generation.ts';
+import { collect, leafPages } from './generation.ts';
 import { Lock } from './lock.ts';
 import type { LoadedModel, LoadOptions, ModelSource, Prompt, TextPrompt } from './model.ts';
 import { resolveOptions, stopIds, tokenId, type PromptedOptions } from './options.ts';
@@ -165,10 +165,14 @@ export class Engine {
     prompt: Prompt,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<Session> {
+    return Session.start(this.#shared, this.#promptTokens(prompt), options.signal);
+  }
+
+  #promptTokens(prompt: Prompt): number[] {
     this.#shared.check();
     const tokens = this.encode(prompt);
     checkLength(tokens.length, this.contextLength);
-    return Session.start(this.#shared, tokens, options.signal);
+    return tokens;
   }
 
   /** Draws samples of a prompt: a session used once. */
@@ -179,8 +183,11 @@ export class Engine {
   /** The same as events, sample by sample as tokens come. Leaving the loop early ends the run. */
   async *stream({ prompt, ...options }: PromptedOptions): AsyncGenerator<StreamEvent, void> {
     const { vocabSize, eosTokenIds } = this.#loaded.model.config;
-    stopIds(resolveOptions(options, vocabSize), eosTokenIds); // refused before anything is computed
-    const session = await this.prefill(prompt, { signal: options.signal });
+    const resolved = resolveOptions(options, vocabSize);
+    stopIds(resolved, eosTokenIds); // refused before anything is computed
+    const tokens = this.#promptTokens(prompt);
+    const pages = leafPages(this.#shared.stepper, tokens.length, resolved);
+    const session = await Session.start(this.#shared, tokens, options.signal, pages);
     try {
       yield* session.stream(options);
     } finally {

@@ -18,6 +18,16 @@ export interface Start {
   readonly prefillMs: number;
 }
 
+/** Pages, by kind, that the samples of a run take besides their prompt. */
+export function leafPages(
+  { cache, model }: Stepper,
+  promptTokens: number,
+  { samples, maxTokens }: ResolvedOptions,
+): number[] {
+  const tokens = Math.min(maxTokens, model.config.contextLength - promptTokens);
+  return cache.kinds.map((kind) => samples * cache.pagesFor(kind, tokens + 1, 2));
+}
+
 /** The parts of an engine that a run uses. */
 export interface Parts {
   readonly stepper: Stepper;
@@ -36,7 +46,8 @@ export async function* generate(
 ): AsyncGenerator<StreamEvent, void> {
   const { stepper, sampler, tokenizer } = parts;
   const maxSteps = Math.min(options.maxTokens, stepper.model.config.contextLength - start.prompt.length);
-  await ensurePages(stepper, options.samples, maxSteps);
+  const what = `the KV of ${options.samples} samples of ${maxSteps} tokens`;
+  await stepper.ensurePages(what, leafPages(stepper, start.prompt.length, options));
   stepper.ensureRows(options.samples);
   sampler.begin(options, start.stops, start.prompt, start.prompt.length + maxSteps);
   const texts = Array.from(
@@ -80,14 +91,6 @@ function* take(
   if (text.finishReason === undefined) return;
   decode.stop(index, result.status === status.running);
   yield { type: 'finish', index, sample: text.result(options.logprobs) };
-}
-
-/** Sees to it that all leaves fit before the first step, so that no buffer changes on the way. */
-async function ensurePages({ cache, device }: Stepper, samples: number, tokens: number): Promise<void> {
-  const pages = cache.kinds.map((kind) => samples * cache.pagesFor(kind, tokens + 1, 2));
-  await device.checkMemory(`the KV of ${samples} samples of ${tokens} tokens`, () => {
-    cache.ensure(pages);
-  });
 }
 
 function rank(samples: readonly Sample[], { rank: order, returned }: ResolvedOptions): Sample[] {

@@ -71,15 +71,20 @@ export class Session {
    * @throws InvalidOptionError when the context is full.
    */
   async append(addition: string | readonly number[], signal?: AbortSignal): Promise<void> {
-    const { lock, tokenizer, stepper } = this.#shared;
+    const { tokenizer, stepper } = this.#shared;
     this.#check();
     const added = typeof addition === 'string' ? tokenizer.encode(addition) : [...addition];
     for (const id of added) tokenId('append', id, stepper.model.config.vocabSize);
+    await this.#grow(added, signal);
+  }
+
+  async #grow(added: readonly number[], signal?: AbortSignal, alsoPages?: readonly number[]): Promise<void> {
+    const { lock, stepper } = this.#shared;
     const release = await lock.acquire();
     try {
       this.#check();
       checkLength(this.#tokens.length + added.length, stepper.model.config.contextLength);
-      await this.#extend(added, signal);
+      await this.#extend(added, signal, alsoPages);
     } finally {
       release();
     }
@@ -88,10 +93,15 @@ export class Session {
   /**
    * Prefills up to the last token, which waits for the first step of a run: prefill needs no logits. After a failure
    * the session is as before: what does not belong to its tokens is dropped, and made again when next needed.
+   * @param alsoPages pages to have free afterwards, by kind: pools that grow once have a single slab.
    */
-  async #extend(added: readonly number[], signal?: AbortSignal): Promise<void> {
+  async #extend(
+    added: readonly number[],
+    signal?: AbortSignal,
+    alsoPages: readonly number[] = [],
+  ): Promise<void> {
     const { stepper } = this.#shared;
-    const { cache, device } = stepper;
+    const { cache } = stepper;
     const prefix = this.#prefix;
     const all = [...this.#tokens, ...added];
     const missing = all.slice(prefix.length, -1);
@@ -99,9 +109,10 @@ export class Session {
       const began = performance.now();
       const step = Math.min(stepper.prefillRows, missing.length);
       try {
-        await device.checkMemory(`the KV of ${all.length} tokens`, () => {
-          cache.ensure(cache.kinds.map((kind) => cache.pagesFor(kind, missing.length, step)));
-        });
+        const pages = cache.kinds.map(
+          (kind, k) => cache.pagesFor(kind, missing.length, step) + (alsoPages[k] ?? 0),
+        );
+        await stepper.ensurePages(`the KV of ${all.length} tokens`, pages);
         await stepper.prefill(prefix, missing, signal);
       } catch (error) {
         const kept = this.#stored();
@@ -164,11 +175,16 @@ export class Session {
     return Math.min(this.#prefix.length, Math.max(0, this.#tokens.length - 1));
   }
 
-  /** @internal */
-  static async start(shared: Shared, tokens: readonly number[], signal?: AbortSignal): Promise<Session> {
+  /** @internal With `alsoPages`, a run that follows finds its pages in the same slab. */
+  static async start(
+    shared: Shared,
+    tokens: readonly number[],
+    signal?: AbortSignal,
+    alsoPages?: readonly number[],
+  ): Promise<Session> {
     const session = new Session(shared, shared.stepper.cache.sequence(), []);
     try {
-      await session.append(tokens, signal);
+      await session.#grow(tokens, signal, alsoPages);
       return session;
     } catch (error) {
       session.dispose();

@@ -71,6 +71,21 @@ export class Stepper {
     this.#generation++;
   }
 
+  /**
+   * Sees to it that `pages[kind]` pages are free, so that no buffer changes while steps run.
+   * @throws OutOfMemoryError, with nothing kept of what did not fit.
+   */
+  async ensurePages(what: string, pages: readonly number[]): Promise<void> {
+    try {
+      await this.device.checkMemory(what, () => {
+        this.cache.ensure(pages);
+      });
+    } catch (error) {
+      this.cache.shrink();
+      throw error;
+    }
+  }
+
   /** Records the model for `rows` rows; `after` adds what follows the logits. */
   forward(pass: Pass, rows: number, logits?: GpuTensor<'f32'>): void {
     const { attention } = this;

@@ -228,14 +228,15 @@ export class Device {
   }
 
   /**
-   * Runs `allocate` and reports if the device ran out of memory in it; the caller then frees what was made.
+   * Runs `allocate` (which may be async) and reports if the device ran out of memory in it; the caller then frees what
+   * was made.
    * @throws OutOfMemoryError
    */
-  async checkMemory(what: string, allocate: () => void): Promise<void> {
+  async checkMemory(what: string, allocate: () => unknown): Promise<void> {
     this.gpu.pushErrorScope('out-of-memory');
     let thrown: unknown;
     try {
-      allocate();
+      await allocate();
     } catch (error) {
       thrown = error;
     }
