@@ -11,8 +11,11 @@ import {
   type TinyModel,
   type TinyModelOptions,
 } from '@ensample/testing';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Decoder, openSafetensors, openWeights } from '../src/index.ts';
+
+// Compiling a tier's kernels for the first time takes lavapipe up to a minute.
+vi.setConfig({ testTimeout: 240_000 });
 
 /** Layer maps in small: windows and full layers, owners and layers that reuse an earlier one's KV. */
 const maps = {
@@ -62,8 +65,7 @@ async function logits(device: Device, model: TinyModel, pieces: readonly number[
 await eachTier((device, tier) => {
   // Workgroups with barriers are slow on software drivers: one map and few steps are enough to show their kernels.
   const brief = tier !== 'software';
-  // Keys and values are rounded alike whatever the chunks, but queries are f32: only f16 products differ.
-  const close = () => (device().tier.kv === 'f16' ? tolerance.f16 : tolerance.f32);
+  const close = () => (device().tier.kv === 'f16' ? tolerance.f16Layers : tolerance.f32);
   const whole = [ids.length];
   const against = async (options: TinyModelOptions) => {
     const model = tinyModel({ window, ...options });
@@ -86,7 +88,7 @@ await eachTier((device, tier) => {
     );
   });
 
-  test.each([1, 4] as const)('%i key/value heads of 4', (kvHeads) => against({ kvHeads }));
+  if (!brief) test.each([1, 4] as const)('%i key/value heads of 4', (kvHeads) => against({ kvHeads }));
 
   test('an output matrix of its own', () => against({ tied: false }));
 

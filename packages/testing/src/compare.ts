@@ -7,13 +7,15 @@ export interface Tolerance {
 }
 
 /** Tolerances by the least precise type on the way from input to result. The only place that holds them. */
-export const tolerance: Readonly<Record<'exact' | 'f32' | 'f16', Tolerance>> = {
+export const tolerance: Readonly<Record<'exact' | 'f32' | 'f16' | 'f16Layers', Tolerance>> = {
   /** Copies and integers. */
   exact: { atol: 0, rtol: 0 },
   /** Everything in f32 (weights may be stored in less: the reference gets the stored values). */
   f32: { atol: 1e-5, rtol: 1e-5 },
   /** Operands rounded to f16 and summed in f32: the f16 cache, and products with subgroup matrices. */
   f16: { atol: 2e-3, rtol: 2e-3 },
+  /** Several layers over an f16 cache: one layer's rounding is the next one's input. */
+  f16Layers: { atol: 1e-2, rtol: 1e-2 },
 };
 
 /**
