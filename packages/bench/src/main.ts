@@ -39,6 +39,7 @@ const samples = defineCommand({
       description: 'random weights of a published shape instead of a model: 7b, 8b-gqa',
     },
     layers: { type: 'string', description: 'layers of that shape', default: '4' },
+    chunk: { type: 'string', description: "keys in an attention task (default: the package's)" },
     profile: { type: 'boolean', description: 'µs per kernel of the largest shared step', default: false },
     repeats: { type: 'string', description: 'timed rounds; the median counts', default: '7' },
   },
@@ -53,6 +54,7 @@ const samples = defineCommand({
         own: Number(args.own),
         n: args.n.split(',').map(Number),
         repeats: Number(args.repeats),
+        chunk: args.chunk ? Number(args.chunk) : undefined,
         onProfile: args.profile ? (times) => console.log(table(times.map(printedTime))) : undefined,
       });
       const setting = settingOf(device);

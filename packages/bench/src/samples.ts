@@ -21,6 +21,8 @@ export interface SamplesOptions {
   readonly own: number;
   /** Sample counts. */
   readonly n: readonly number[];
+  /** Keys in an attention task; default: the package's. */
+  readonly chunk?: number | undefined;
   /** Timed steps for each figure; the median is reported. */
   readonly repeats: number;
   /** Receives the time per kernel of the last shared step. */
@@ -180,7 +182,9 @@ class SamplesBench {
   async #record(sequences: readonly Sequence[], tokens: number, reading: Tiling['reading']): Promise<Step> {
     const decoder = this.#decoder;
     const rows = sequences.length * tokens;
-    const attention = new Attention(this.#cache, { heads: decoder.config.heads, reading });
+    const { chunk } = this.#options;
+    const options = { heads: decoder.config.heads, reading, ...(chunk ? { chunk } : {}) };
+    const attention = new Attention(this.#cache, options);
     const places = attention.update(sequences.map((sequence) => ({ sequence, rows: tokens })));
     const batch: Batch = createBatch(this.#device, rows);
     const words = new Uint32Array(4 * (1 + rows));

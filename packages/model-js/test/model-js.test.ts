@@ -21,7 +21,7 @@ const SPECIAL = ['<|end|>', '<|file|>', '<|fim_prefix|>', '<|fim_suffix|>', '<|f
 
 describe.each([js22m(), js1mDraft()])('$name', (source) => {
   it('is a whole model in this package', async () => {
-    const files = await source.files();
+    const files = source.files();
     expect(files.name).toBe(source.name);
     const config = parseConfig(await files.json('config.json'));
     const file = await openSafetensors(await files.bytes('model.safetensors'), 'model.safetensors');
@@ -36,7 +36,7 @@ describe.each([js22m(), js1mDraft()])('$name', (source) => {
   });
 
   it('frames prompts as the golden results do', async () => {
-    const files = await source.files();
+    const files = source.files();
     const tokenizer = await tokenizerOf(files);
     for (const { prompt, ids } of ((await files.json('golden.json')) as Golden).cases) {
       const [, fileName = '', text = ''] = /^<\|file\|>(.*)\n([^]*)$/.exec(prompt) ?? [];
@@ -47,7 +47,7 @@ describe.each([js22m(), js1mDraft()])('$name', (source) => {
 
 describe('codeFrame', () => {
   it('names the file index.ts, and keeps special tokens out of the text', async () => {
-    const tokenizer = await tokenizerOf(await js22m().files());
+    const tokenizer = await tokenizerOf(js22m().files());
     const text = SPECIAL.join('\n');
     const ids = js22m().frame.encode(tokenizer, { text });
     expect(ids.filter((id) => id < 5)).toEqual([1]);
@@ -55,7 +55,7 @@ describe('codeFrame', () => {
   });
 
   it('fills in the middle: prefix, suffix, then the gap, as in training', async () => {
-    const tokenizer = await tokenizerOf(await js22m().files());
+    const tokenizer = await tokenizerOf(js22m().files());
     const prompt = { text: 'let a = ', suffix: ';<|end|>', fileName: 'a.js' };
     const ids = js22m().frame.encode(tokenizer, prompt);
     expect(ids.map((id) => tokenizer.token(id)).join('')).toBe(
@@ -74,10 +74,10 @@ describe('where files come from', () => {
     'baseUrl %s',
     async (baseUrl) => {
       const target = js22m({ baseUrl });
-      expect(await (await target.files({ fetch })).json('config.json')).toBe(
+      expect(await target.files({ fetch }).json('config.json')).toBe(
         'https://host/models/js-22m/config.json',
       );
-      const draft = await target.draft?.().files({ fetch });
+      const draft = target.draft?.().files({ fetch });
       expect(await draft?.json('config.json')).toBe('https://host/models/js-1m-draft/config.json');
     },
   );
