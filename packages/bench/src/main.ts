@@ -14,6 +14,7 @@ const shared = {
   model: { type: 'string', description: 'Hugging Face folder', default: 'packages/model-js/models/js-22m' },
   adapter: { type: 'string', description: "part of the adapter's name" },
   tier: { type: 'string', description: 'force a capability tier' },
+  device: { type: 'string', description: "the device's name for the results (default: its driver's)" },
   results: { type: 'string', description: 'folder for the JSON file', default: 'packages/bench/results' },
 } as const;
 
@@ -57,7 +58,7 @@ const samples = defineCommand({
         chunk: args.chunk ? Number(args.chunk) : undefined,
         onProfile: args.profile ? (times) => console.log(table(times.map(printedTime))) : undefined,
       });
-      const setting = settingOf(device);
+      const setting = settingOf(device, args.device);
       const name = args.shape ? `${args.shape} × ${args.layers} layers` : args.model;
       console.log(`${setting.device}, tier ${setting.tier}: ${name}, prompt of ${args.prompt} tokens`);
       console.log(table(rows.map(printed)));
@@ -85,7 +86,7 @@ const golden = defineCommand({
       try {
         for (const folder of args.model.split(',')) rows.push(...(await benchGolden(device, folder)));
         if (tier === tiers.at(-1))
-          console.log(await writeResult(args.results, 'golden', settingOf(device), rows));
+          console.log(await writeResult(args.results, 'golden', settingOf(device, args.device), rows));
       } finally {
         device.destroy();
       }

@@ -10,11 +10,11 @@ export interface Setting {
   readonly date: string;
 }
 
-/** Describes a device for a result file. */
-export function settingOf({ info, tier }: Device): Setting {
+/** Describes a device for a result file; some drivers do not tell the card's name, so it can be given. */
+export function settingOf({ info, tier }: Device, name?: string): Setting {
   return {
-    device: info.description || info.device || info.architecture || 'unknown',
-    driver: [info.vendor, info.architecture].filter(Boolean).join(' '),
+    device: name ?? (info.description.split(':')[0] || info.architecture || 'unknown'),
+    driver: info.description,
     tier: tier.name,
     date: new Date().toISOString().slice(0, 10),
   };

@@ -26,7 +26,7 @@ export interface AttentionOptions {
   readonly heads: number;
   /** Who reads a shared segment; see {@link Tiling}. Default `'shared'`. */
   readonly reading?: Tiling['reading'];
-  /** Keys in a task, a multiple of the cache's `pageTokens`. Default 128, on CPU drivers 256; longer where partial results grow too large. */
+  /** Keys in a task, a multiple of the cache's `pageTokens`. Default 128; longer where partial results grow too large. */
   readonly chunk?: number;
   /**
    * Workgroups that share a layer's tasks, per key/value head. Default: enough to fill a large GPU (1024 in all), or
@@ -46,8 +46,8 @@ export interface AttentionTensors {
 
 /** Partial results take no more than this, except where each row has more stretches above it than fit. */
 const partialBytes = 32 * 2 ** 20;
-/** Keys in a task: GPUs want many tasks, CPUs few merges (measured; docs/performance.md). */
-const chunkTokens = { thread: 256, tile: 128 } as const;
+/** Keys in a task: few enough that a short prompt still fills a device, for one sample too (docs/decisions). */
+const chunkTokens = 128;
 const planGrowth = 4096;
 
 /**
@@ -76,7 +76,7 @@ export class Attention {
     const {
       heads,
       reading = 'shared',
-      chunk = Math.max(chunkTokens[cache.device.tier.attention], cache.pageTokens),
+      chunk = Math.max(chunkTokens, cache.pageTokens),
       workgroups,
     } = options;
     const { headDim } = cache.layout;
