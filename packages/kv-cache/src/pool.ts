@@ -131,10 +131,14 @@ export class PagePool {
     return page;
   }
 
-  /** Gives a page back. It may be handed out at once: the queue runs what reads it before what writes it next. */
+  /**
+   * Gives a page back. It may be handed out at once: the queue runs what reads it before what writes it next.
+   * Pages of a destroyed pool went with it.
+   */
   give(slab: number, page: number): void {
-    const wasTaken = this.#taken[slab]?.delete(page);
-    invariant(wasTaken, () => `page ${page} of slab ${slab} was given back twice`);
+    const taken = this.#taken[slab];
+    if (!taken) return;
+    invariant(taken.delete(page), () => `page ${page} of slab ${slab} was given back twice`);
     this.#free[slab]?.push(page);
   }
 

@@ -195,7 +195,7 @@ export class Engine {
     }
   }
 
-  /** Frees everything, sessions included; waits for no run: end runs first. */
+  /** Frees everything, sessions included. A run under way rejects with InvalidOptionError. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;

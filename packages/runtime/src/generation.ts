@@ -33,6 +33,8 @@ export interface Parts {
   readonly stepper: Stepper;
   readonly sampler: Sampler;
   readonly tokenizer: Tokenizer;
+  /** Throws when the engine was disposed of or its device lost. */
+  check(): void;
 }
 
 /**
@@ -60,6 +62,7 @@ export async function* generate(
     decode.begin(start.prefix, start.prompt.at(-1) ?? 0);
     while (decode.running > 0) {
       options.signal?.throwIfAborted();
+      parts.check();
       while (decode.mayRunAhead) await decode.submit();
       for (const result of await decode.read()) yield* take(decode, texts, result, options);
     }

@@ -9,8 +9,6 @@ import type { GenerateResult, StreamEvent } from './result.ts';
 export interface Shared extends Parts {
   readonly lock: Lock;
   readonly sessions: Set<Session>;
-  /** Throws when the engine was disposed of or its device lost. */
-  check(): void;
 }
 
 /**

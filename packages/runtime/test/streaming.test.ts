@@ -139,6 +139,16 @@ describe('dispose', () => {
     expect(() => session.fork(1)).toThrow(InvalidOptionError);
   });
 
+  test('during a run ends it, and leaves nothing', async () => {
+    const before = device.memory;
+    const own = await tinyEngine(device);
+    const run = async () => {
+      for await (const event of own.stream(options)) if (event.type === 'token') own.dispose();
+    };
+    await expect(run()).rejects.toThrow('this engine was disposed of');
+    expect(device.memory).toEqual(before);
+  });
+
   test('of a session refuses later calls, and its forks live on', async () => {
     const session = await engine.prefill(prompt(30));
     using fork = session.fork(1)[0]!;
