@@ -37,7 +37,7 @@ function samples(cache: KvCache, n: number): Sequence[] {
   return all;
 }
 
-const tile = { chunk: 256, vectors: 16 } as const;
+const tile = { chunk: 128, vectors: 16 } as const;
 
 describe('bytes read', () => {
   // A token has 2 · 2 heads · 32 · 4 bytes a layer. Positions 24 to 39 of the prompt are in the window's pages.
@@ -145,7 +145,7 @@ test('partial results stay within 32 MiB: chunks grow instead', () => {
   cache.ensure([70]);
   const sequence = grow(cache.sequence(), 2048);
   sequence.reserve(64);
-  // The prompt's 9 parts of 256 keys would need 576 rows of partial results, more than 32 MiB.
+  // 17 parts of 128 keys would need 1088 rows of partial results, 9 of 256 still 576: more than 32 MiB.
   const rowBytes = 64 * 257 * 4;
   expect(9 * 64 * rowBytes).toBeGreaterThan(32 * 2 ** 20);
   attention.update([{ sequence, rows: 64 }]);
@@ -162,7 +162,8 @@ test('a step of more query vectors than a plan can number is refused', () => {
   cache.ensure([40]);
   const sequence = cache.sequence();
   sequence.reserve(8193);
-  const plan = (rows: number) => planStep(cache, 8, { ...tile, reading: 'shared' }, [{ sequence, rows }]);
+  const plan = (rows: number) =>
+    planStep(cache, 8, { ...tile, chunk: 256, reading: 'shared' }, [{ sequence, rows }]);
   expect(() => plan(8193)).toThrow('at most 8192 rows fit, prefill in shorter chunks');
   const { words } = plan(8192);
   expect(words.at(-2)! >>> 16).toBe(65536 - 16);
