@@ -1,4 +1,4 @@
-import type { Sequence } from '@ensample/kv-cache';
+import type { Sequence, StepSequence } from '@ensample/kv-cache';
 import { invariant, status, type Recording } from '@ensample/tensor';
 import type { ResolvedOptions } from './options.ts';
 import { Readback, type RowResult } from './readback.ts';
@@ -76,9 +76,8 @@ export class Decode {
     }
     this.#rows = rows;
     this.#bucket = bucketOf(samples);
-    const step = rows.map(({ leaf }) => ({ sequence: leaf, rows: 1 }));
     const places = this.#stepper.place(
-      step,
+      stepOf(rows),
       rows.map(() => [lastToken]),
     );
     this.#rows = inOrder(rows, places);
@@ -117,7 +116,7 @@ export class Decode {
     for (const { leaf } of kept) changed = leaf.reserve(1) || changed;
     if (!changed) return undefined;
     if (!smaller) {
-      this.#stepper.attention.update(this.#rows.map(({ leaf }) => ({ sequence: leaf, rows: 1 })));
+      this.#stepper.attention.update(stepOf(this.#rows));
       return undefined;
     }
     return this.#compact(running);
@@ -126,7 +125,7 @@ export class Decode {
   #compact(running: Row[]): Promise<Recording> {
     const before = this.#rows;
     for (const row of before) if (row.stopped) row.leaf.release();
-    const places = this.#stepper.attention.update(running.map(({ leaf }) => ({ sequence: leaf, rows: 1 })));
+    const places = this.#stepper.attention.update(stepOf(running));
     const moves = new Uint32Array(2 * (1 + running.length));
     moves[0] = running.length;
     running.forEach((row, i) => {
@@ -144,11 +143,6 @@ export class Decode {
     this.counters.readBytes += attention.reads.planned;
     this.counters.readBytesUnshared += attention.reads.perSequence;
     this.counters.kvBytes = Math.max(this.counters.kvBytes, cache.memory.used);
-  }
-
-  /** Steps submitted and not read. */
-  get waiting(): number {
-    return this.#inFlight.length;
   }
 
   /** Samples not known to have stopped. */
@@ -188,6 +182,11 @@ export class Decode {
     this.#rows = [];
     this.#readback.destroy();
   }
+}
+
+/** A decode step has one query token a sample. */
+function stepOf(rows: readonly Row[]): StepSequence[] {
+  return rows.map(({ leaf }) => ({ sequence: leaf, rows: 1 }));
 }
 
 function inOrder(rows: readonly Row[], places: readonly { readonly firstRow: number }[]): Row[] {

@@ -1,4 +1,4 @@
-import type { Device, GpuTensor } from '@ensample/tensor';
+import { invariant, type Device, type GpuTensor } from '@ensample/tensor';
 
 /** One row's result of a step. */
 export interface RowResult {
@@ -26,7 +26,7 @@ export class Readback {
   /** Copies `results` within `encoder`; call the function it returns after the submission. */
   copy(encoder: GPUCommandEncoder, results: GpuTensor<'u32'>, rows: number): () => Promise<RowResult[]> {
     const staging = this.#ring[this.#next++ % this.#ring.length];
-    if (!staging) throw new Error('Ensample internal error: a read-back ring of depth 0');
+    invariant(staging, () => 'a read-back ring of depth 0');
     encoder.copyBufferToBuffer(results.buffer, 0, staging.buffer, 0, 16 * rows);
     return () => this.#read(staging.buffer, rows);
   }

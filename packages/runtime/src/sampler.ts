@@ -4,6 +4,7 @@ import {
   compact,
   encodeSequence,
   finishedWord,
+  invariant,
   sample,
   sequenceWords,
   type Device,
@@ -56,7 +57,7 @@ export class Sampler {
   }
 
   get #made(): SamplerTensors {
-    if (!this.#tensors) throw new Error('Ensample internal error: sampler used before begin()');
+    invariant(this.#tensors, () => 'sampler used before begin()');
     return this.#tensors;
   }
 
