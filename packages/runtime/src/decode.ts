@@ -1,148 +1,212 @@
-import type { Sequence, StepSequence } from '@ensample/kv-cache';
-import { invariant, status, type Recording } from '@ensample/tensor';
-import type { ResolvedOptions } from './options.ts';
-import { Readback, type RowResult } from './readback.ts';
-import { adjusts, type Sampler } from './sampler.ts';
-import { bucketOf, type Stepper } from './stepper.ts';
+import type { Sequence } from '@ensample/kv-cache';
+import {
+  accept,
+  clearGuesses,
+  layOutRows,
+  status,
+  type AcceptanceRule,
+  type DraftLengthController,
+  type DraftStrategy,
+} from '@ensample/spec-decode';
+import { invariant, InvalidOptionError, tally, type Pass, type Recording } from '@ensample/tensor';
+import { bucketOf } from './buckets.ts';
+import { Counters } from './counters.ts';
+import type { DraftRun } from './draft-run.ts';
+import { Readback, type ReadRows, type RowResult } from './readback.ts';
+import type { RunState } from './run-state.ts';
+import type { Sampler } from './sampler.ts';
+import type { Running, Stepper } from './stepper.ts';
 
-/** A result of one sample in one step. */
+/** A token of one sample. */
 export interface SampleResult extends RowResult {
   readonly index: number;
 }
 
-/** Means over the steps of a run. */
-export interface DecodeCounters {
-  steps: number;
-  readBytes: number;
-  readBytesUnshared: number;
-  /** Bytes of KV pages in use, at most. */
-  kvBytes: number;
+/** What a {@link Decode} works with. */
+export interface DecodeOptions {
+  readonly stepper: Stepper;
+  readonly sampler: Sampler;
+  readonly state: RunState;
+  readonly samples: number;
+  /** Whether bias and penalties apply. */
+  readonly adjusting: boolean;
+  /** Tokens that the longest sample may have. */
+  readonly maxTokens: number;
+  readonly rule: AcceptanceRule;
+  /** Round k drafts as `lengths[k mod lengths.length]` says. */
+  readonly lengths: readonly DraftLengthController[];
+  /** Longest draft that `lengths` may ask for. */
+  readonly limit: number;
+  /** In order; the draft model's run, if any, is `draft`. */
+  readonly strategies: readonly DraftStrategy[];
+  readonly draft?: DraftRun | undefined;
 }
 
-interface Row {
-  /** Sample index. */
-  readonly index: number;
-  readonly leaf: Sequence;
+interface Row extends Running {
   /** Stopped, as far as the host knows; the row idles until the batch is compacted. */
   stopped: boolean;
 }
 
-interface InFlight {
-  /** Sample of each row when the step was submitted. */
+interface Round {
+  /** Sample of each slot when the round was submitted. */
   readonly samples: readonly number[];
-  readonly read: Promise<RowResult[]>;
+  /** Rows of each: guesses + 1. */
+  readonly rows: number;
+  readonly controller: DraftLengthController;
+  readonly submitted: number;
+  /** Whether something had to be compiled or allocated first, so that its time says little. */
+  readonly fresh: boolean;
+  readonly read: Promise<ReadRows>;
 }
 
-/** Steps submitted before the oldest one's results are awaited. */
-const depth = 2;
+/** Rounds submitted before the oldest one's results are awaited. */
+export const depth = 2;
 
 /**
- * Decodes all samples of a request in lockstep, one token a step, always one step ahead of what the host has read.
- * Stopped rows idle; when half of the rows have stopped, the rest move together.
+ * Decodes all samples of a run in rounds: guesses, one step of the target for all rows, acceptance; a plain step where
+ * the draft length is 0. Always one round ahead of what the host has read. Each sample keeps its own length; stopped
+ * ones idle, and when half have stopped, the rest move together.
  */
 export class Decode {
-  readonly counters: DecodeCounters = { steps: 0, readBytes: 0, readBytesUnshared: 0, kvBytes: 0 };
-  readonly #stepper: Stepper;
-  readonly #sampler: Sampler;
-  readonly #options: ResolvedOptions;
+  readonly counters: Counters = new Counters();
+  readonly #options: DecodeOptions;
   readonly #readback: Readback;
-  readonly #maxSteps: number;
-  readonly #inFlight: InFlight[] = [];
-  /** In the batch's order. */
+  readonly #inFlight: Round[] = [];
+  /** In the plan's order. */
   #rows: Row[] = [];
   #bucket = 0;
+  /** Rows a sample of the present plan; 0: there is none. */
+  #planned = 0;
+  #lastRead = 0;
 
-  /** @param maxSteps tokens that the longest sample may have. */
-  constructor(stepper: Stepper, sampler: Sampler, options: ResolvedOptions, maxSteps: number) {
-    this.#stepper = stepper;
-    this.#sampler = sampler;
+  constructor(options: DecodeOptions) {
     this.#options = options;
-    this.#readback = new Readback(stepper.device, options.samples, depth + 1);
-    this.#maxSteps = maxSteps;
+    const { stepper, samples, limit } = options;
+    this.#readback = new Readback(stepper.device, samples * (limit + 1), depth + 1);
   }
 
-  /** Forks a leaf per sample off `prefix` and writes the rows: all begin with the prompt's last token. */
-  begin(prefix: Sequence, lastToken: number): void {
+  /** Forks a leaf per sample off `prefix`. */
+  begin(prefix: Sequence): void {
     const { samples } = this.#options;
-    const rows: Row[] = [];
-    try {
-      for (let index = 0; index < samples; index++) {
-        rows.push({ index, leaf: prefix.fork(), stopped: false });
-        rows.at(-1)?.leaf.reserve(1);
-      }
-    } catch (error) {
-      for (const { leaf } of rows) leaf.release();
-      throw error;
-    }
-    this.#rows = rows;
+    this.#rows = Array.from({ length: samples }, (_, index) => ({
+      index,
+      leaf: prefix.fork(),
+      stopped: false,
+    }));
     this.#bucket = bucketOf(samples);
-    const places = this.#stepper.place(
-      stepOf(rows),
-      rows.map(() => [lastToken]),
-    );
-    this.#rows = inOrder(rows, places);
   }
 
-  /** Submits one step and the copying of its results. */
+  /** Submits one round and the copying of its results. */
   async submit(): Promise<void> {
-    const compacting = await this.#prepare();
-    const { device } = this.#stepper;
-    const adjusting = adjusts(this.#options);
-    const rows = this.#bucket;
-    const name = `decode ${rows} ${adjusting ? 'adjusted' : 'plain'} ${this.#sampler.version}`;
-    const recording = await this.#stepper.recording(name, (pass) => {
-      this.#sampler.step(pass, this.#stepper, rows, adjusting);
-    });
-    const encoder = device.gpu.createCommandEncoder();
-    compacting?.encode(encoder);
-    recording.encode(encoder);
-    const read = this.#readback.copy(encoder, this.#sampler.results, this.#rows.length);
-    device.gpu.queue.submit([encoder.finish()]);
+    const { stepper, state, lengths } = this.#options;
+    const controller = lengths[this.counters.steps % lengths.length];
+    invariant(controller, () => 'a run without a draft length');
+    const length = this.#lengthFor(controller);
+    const recorded = this.#recorded;
+    this.#arrange(length + 1);
+    const recordings = [...(await this.#guess(length)), await this.#step(length)];
+    const encoder = stepper.device.gpu.createCommandEncoder();
+    for (const recording of recordings) recording.encode(encoder);
+    const copied = this.#readback.copy(encoder, state.tensors.results, this.#rows.length * (length + 1));
+    stepper.device.gpu.queue.submit([encoder.finish()]);
+    const submitted = performance.now();
+    const read = copied();
     // Awaited later: a rejection must not count as unhandled until then.
-    const results = read();
-    results.catch(() => undefined);
-    this.#inFlight.push({ samples: this.#rows.map(({ index }) => index), read: results });
-    for (const { leaf, stopped } of this.#rows) if (!stopped) leaf.commit(1);
-    this.#count();
+    read.catch(() => undefined);
+    const samples = this.#rows.map(({ index }) => index);
+    const fresh = recorded !== this.#recorded;
+    this.#inFlight.push({ samples, rows: length + 1, controller, submitted, fresh, read });
+    this.counters.submitted(stepper, length);
   }
 
-  /** Compacts where it pays, and reserves the pages that the next step writes. */
-  async #prepare(): Promise<Recording | undefined> {
+  get #recorded(): number {
+    const { stepper, draft } = this.#options;
+    return stepper.recorded + (draft?.recorded ?? 0);
+  }
+
+  /** Without strategies, or once the only one has fallen behind, rounds are plain. */
+  #lengthFor(controller: DraftLengthController): number {
+    const { strategies, draft, limit } = this.#options;
+    const able = strategies.some((strategy) => strategy !== draft || draft.keepsUp);
+    return able ? Math.min(controller.length, limit) : 0;
+  }
+
+  /** Tokens that rounds in flight may add to a sample. */
+  get #pending(): number {
+    return this.#inFlight.reduce((sum, { rows }) => sum + rows, 0);
+  }
+
+  /** Compacts where it pays, reserves what the round may write, and plans it where anything changed. */
+  #arrange(rows: number): void {
+    const { stepper } = this.#options;
     const running = this.#rows.filter((row) => !row.stopped);
-    const smaller = bucketOf(running.length) < this.#bucket;
-    // A stopped row is in the plan until it is compacted away, so it too needs room for the token that it idles on.
-    const kept = smaller ? running : this.#rows;
-    let changed = smaller;
-    for (const { leaf } of kept) changed = leaf.reserve(1) || changed;
-    if (!changed) return undefined;
-    if (!smaller) {
-      this.#stepper.attention.update(stepOf(this.#rows));
-      return undefined;
+    let changed = this.#planned !== rows;
+    if (bucketOf(running.length) < this.#bucket) {
+      for (const row of this.#rows) if (row.stopped) row.leaf.release();
+      this.#rows = running;
+      this.#bucket = bucketOf(running.length);
+      changed = true;
     }
-    return this.#compact(running);
+    // A stopped row is in the plan until it is compacted away, so it too needs room.
+    for (const { leaf } of this.#rows) changed = leaf.reserve(this.#pending + rows) || changed;
+    if (!changed) return;
+    stepper.ensureRows(this.#rows.length * rows);
+    this.#rows = stepper.arrange(this.#rows, rows);
+    this.#planned = rows;
   }
 
-  #compact(running: Row[]): Promise<Recording> {
-    const before = this.#rows;
-    for (const row of before) if (row.stopped) row.leaf.release();
-    const places = this.#stepper.attention.update(stepOf(running));
-    const moves = new Uint32Array(2 * (1 + running.length));
-    moves[0] = running.length;
-    running.forEach((row, i) => {
-      const place = places[i];
-      if (place) moves.set([before.indexOf(row), place.leaf], 2 * (1 + place.firstRow));
+  /** Recordings that fill the places for guesses. */
+  async #guess(length: number): Promise<Recording[]> {
+    const { stepper, state, strategies, draft } = this.#options;
+    if (length === 0) {
+      draft?.skip();
+      return [];
+    }
+    const tensors = { ...state.tensors, slots: stepper.slots };
+    const samples = this.#bucket;
+    const record = (name: string, dispatches: (pass: Pass) => void) =>
+      stepper.recording(`${name} ${samples} ${state.version}`, dispatches);
+    const recordings = [await record('clear', (pass) => clearGuesses(pass, tensors))];
+    for (const [i, strategy] of strategies.entries()) {
+      if (strategy === draft) {
+        if (!draft.keepsUp) continue;
+        await draft.prepare({ running: this.#rows, ahead: this.#pending + length + 1 });
+      }
+      const round = { device: stepper.device, tensors, length, samples, origin: i + 1 };
+      const named = (name: string, dispatches: (pass: Pass) => void) => record(`${i} ${name}`, dispatches);
+      recordings.push(...(await strategy.propose({ ...round, record: named })));
+    }
+    return recordings;
+  }
+
+  /** The target's step: rows, model, draws, acceptance. */
+  #step(length: number): Promise<Recording> {
+    const { stepper, sampler, state, adjusting, rule, draft } = this.#options;
+    const rows = bucketOf(this.#bucket * (length + 1));
+    sampler.ensure(rows, adjusting);
+    const judged = length > 0 ? rule.name : 'plain';
+    const laws = length > 0 ? draft?.laws : undefined;
+    const buffers = `${sampler.version} ${state.version} ${draft?.version ?? ''}`;
+    return stepper.recording(`round ${rows} ${adjusting ? 'adjusted' : ''} ${judged} ${buffers}`, (pass) => {
+      const { batch, slots, model } = stepper;
+      const { vocabSize: vocab } = model.config;
+      const tensors = { ...state.tensors, slots, batch };
+      layOutRows(pass, tensors);
+      const step = { rows, adjusting, sequences: tensors.sequences };
+      const drawn = sampler.record(pass, stepper, state, step);
+      if (length > 0) {
+        const judging = { ...tensors, ...drawn, ...(laws ? { laws } : {}) };
+        rule.judge?.(pass, judging, { vocab, rows, model: this.#modelOrigin });
+      }
+      accept(pass, { ...tensors, picks: drawn.picks }, { vocab });
+      if (adjusting && state.adjusting) tally(pass, { ...tensors, ...state.adjusting }, { vocab });
     });
-    this.#rows = inOrder(running, places);
-    this.#bucket = bucketOf(running.length);
-    return this.#sampler.compact(this.#stepper, moves);
   }
 
-  #count(): void {
-    const { attention, cache } = this.#stepper;
-    this.counters.steps++;
-    this.counters.readBytes += attention.reads.planned;
-    this.counters.readBytesUnshared += attention.reads.perSequence;
-    this.counters.kvBytes = Math.max(this.counters.kvBytes, cache.memory.used);
+  /** The draft model's place among the strategies, from 1; 0 without one. */
+  get #modelOrigin(): number {
+    const { strategies, draft } = this.#options;
+    return draft ? strategies.indexOf(draft) + 1 : 0;
   }
 
   /** Samples not known to have stopped. */
@@ -150,29 +214,60 @@ export class Decode {
     return this.#rows.reduce((count, { stopped }) => count + (stopped ? 0 : 1), 0);
   }
 
-  /** Whether another step may be submitted before the oldest is read. */
+  /** Whether another round may be submitted before the oldest is read. */
   get mayRunAhead(): boolean {
-    return this.running > 0 && this.#inFlight.length < depth && this.counters.steps < this.#maxSteps;
+    const { maxTokens } = this.#options;
+    return this.running > 0 && this.#inFlight.length < depth && this.counters.steps < maxTokens;
   }
 
-  /** Results of the oldest step that is in flight, of the samples that were running. */
+  /**
+   * Tokens of the oldest round that is in flight, of the samples that were running, each sample's in order.
+   * @throws InvalidOptionError when a strategy guessed what is no token.
+   */
   async read(): Promise<SampleResult[]> {
-    const oldest = this.#inFlight.shift();
-    invariant(oldest, () => 'no step in flight');
-    const results = await oldest.read;
-    const running = new Set(this.#rows.filter((row) => !row.stopped).map(({ index }) => index));
-    return results.flatMap((result, row) => {
-      const index = oldest.samples[row] ?? -1;
-      return running.has(index) && result.status !== status.idle ? [{ ...result, index }] : [];
+    const round = this.#inFlight.shift();
+    invariant(round, () => 'no round in flight');
+    const { rows: results, at } = await round.read;
+    const accepted: number[] = [];
+    const tokens = round.samples.flatMap((index, slot) => {
+      const own = results.slice(slot * round.rows, (slot + 1) * round.rows);
+      const row = this.#rows.find((candidate) => candidate.index === index);
+      if (!row || row.stopped || own[0]?.status === status.idle) return [];
+      const drawn = this.#take(row, own, round.rows);
+      accepted.push(own.filter(({ kept }) => kept).length);
+      return drawn.map((result) => ({ ...result, index }));
     });
+    const ms = at - Math.max(round.submitted, this.#lastRead);
+    this.#lastRead = at;
+    round.controller.observe({ length: round.rows - 1, accepted, ms: round.fresh ? undefined : ms });
+    return tokens;
+  }
+
+  #take({ index, leaf }: Row, results: readonly RowResult[], rows: number): RowResult[] {
+    const drawn = results.filter((result) => result.status !== status.idle);
+    const invalid = results.find((result) => result.status === status.invalid);
+    if (invalid) throw this.#invalidGuess(invalid);
+    this.counters.read(results);
+    const before = leaf.length;
+    leaf.commit(drawn.length);
+    this.#options.draft?.commit(index, { before, after: before + drawn.length, rows });
+    return drawn;
+  }
+
+  #invalidGuess({ token, origin }: RowResult): InvalidOptionError {
+    const { strategies, stepper } = this.#options;
+    return new InvalidOptionError(
+      `draft strategy ${strategies[origin - 1]?.name ?? origin} guessed token ${token}: ` +
+        `ids of this model are integers from 0 to ${stepper.model.config.vocabSize - 1}`,
+    );
   }
 
   /** Marks a sample as stopped; with `onDevice` the device is told too (it knows of stop tokens and limits itself). */
   stop(index: number, onDevice: boolean): void {
     const row = this.#rows.find((candidate) => candidate.index === index);
-    if (!row) return;
+    if (!row || row.stopped) return;
     row.stopped = true;
-    if (onDevice) this.#sampler.stop(index);
+    if (onDevice) this.#options.state.stop(index);
   }
 
   /** Waits for what is in flight and gives everything back. */
@@ -180,17 +275,7 @@ export class Decode {
     await Promise.allSettled(this.#inFlight.map(({ read }) => read));
     for (const { leaf } of this.#rows) leaf.release();
     this.#rows = [];
+    this.#options.draft?.end();
     this.#readback.destroy();
   }
-}
-
-/** A decode step has one query token a sample. */
-function stepOf(rows: readonly Row[]): StepSequence[] {
-  return rows.map(({ leaf }) => ({ sequence: leaf, rows: 1 }));
-}
-
-function inOrder(rows: readonly Row[], places: readonly { readonly firstRow: number }[]): Row[] {
-  const ordered: Row[] = [];
-  rows.forEach((row, i) => (ordered[places[i]?.firstRow ?? i] = row));
-  return ordered;
 }

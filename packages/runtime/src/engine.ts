@@ -7,11 +7,15 @@ import {
   type MemoryUse,
   type TierName,
 } from '@ensample/tensor';
+import { SpeculationCosts, type DraftStrategy } from '@ensample/spec-decode';
+import { DraftModel } from './draft-model.ts';
+import { openDrafts, type DraftOption } from './drafting.ts';
 import { collect, leafPages } from './generation.ts';
 import { Lock } from './lock.ts';
 import type { LoadedModel, LoadOptions, ModelSource, Prompt, TextPrompt } from './model.ts';
 import { resolveOptions, stopIds, tokenId, type PromptedOptions } from './options.ts';
 import type { GenerateResult, StreamEvent } from './result.ts';
+import { RunState } from './run-state.ts';
 import { Sampler } from './sampler.ts';
 import { checkLength, Session, type Shared } from './session.ts';
 import { Stepper } from './stepper.ts';
@@ -20,6 +24,8 @@ import { Stepper } from './stepper.ts';
 export interface EngineOptions extends LoadOptions {
   /** `js22m()` of `@ensample/model-js`, or `modelSource(files)` of `@ensample/mixattn-model`. */
   readonly model: ModelSource;
+  /** What guesses tokens ahead; see {@link DraftOption}. Default `'auto'`. */
+  readonly draft?: DraftOption;
   /** A device of your own (the engine does not destroy it). Default: the best adapter of the platform. */
   readonly device?: Device;
   /** Node only: part of the adapter's name. Default: the environment's `ENSAMPLE_ADAPTER`, else the fastest. */
@@ -42,7 +48,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   try {
     checkKvType(device, options.kvType);
     const loaded = await options.model.load(device, options);
-    const engine = makeEngine(device, loaded, options);
+    const engine = await makeEngine(device, loaded, options);
     options.onProgress?.({ status: 'ready', name: options.model.name });
     return engine;
   } catch (error) {
@@ -51,10 +57,14 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   }
 }
 
-function makeEngine(device: Device, loaded: LoadedModel, options: EngineOptions): Engine {
+async function makeEngine(device: Device, loaded: LoadedModel, options: EngineOptions): Promise<Engine> {
+  const opened: (DraftStrategy | DraftModel)[] = [];
   try {
-    return new Engine(device, options.device === undefined, loaded, options);
+    const target = { source: options.model, loaded };
+    opened.push(...(await openDrafts(device, options.draft ?? 'auto', target, options)));
+    return new Engine(device, options.device === undefined, loaded, opened, options);
   } catch (error) {
+    for (const draft of opened) if (draft instanceof DraftModel) draft.destroy();
     loaded.model.destroy();
     throw error;
   }
@@ -67,6 +77,12 @@ function hasText(prompt: unknown): prompt is TextPrompt {
 function isIds(prompt: Prompt): prompt is readonly number[] {
   return Array.isArray(prompt);
 }
+
+/**
+ * What a drafted token is taken to cost before it was measured, in plain steps: on CPU drivers every row of a step is
+ * work, and a verified token costs as much as a decoded one (measured: docs/performance.md); on GPUs rows are nearly free.
+ */
+const draftCosts = { thread: { draftCost: 1 }, tile: { draftCost: 0.1 } } as const;
 
 const kvTypes: readonly unknown[] = [undefined, 'f32', 'f16'];
 
@@ -99,6 +115,7 @@ export class Engine {
     device: Device,
     ownsDevice: boolean,
     loaded: LoadedModel,
+    strategies: readonly (DraftStrategy | DraftModel)[],
     { kvType }: Pick<EngineOptions, 'kvType'>,
   ) {
     const { model, tokenizer } = loaded;
@@ -110,6 +127,8 @@ export class Engine {
     this.#shared = {
       stepper: new Stepper(model, this.#cache, this.#attention),
       sampler: new Sampler(device, model.config.vocabSize),
+      state: new RunState(device, model.config.vocabSize),
+      drafting: { strategies, costs: new SpeculationCosts(draftCosts[device.tier.attention]) },
       tokenizer,
       lock: new Lock(),
       sessions: new Set(),
@@ -182,14 +201,15 @@ export class Engine {
 
   /** The same as events, sample by sample as tokens come. Leaving the loop early ends the run. */
   async *stream({ prompt, ...options }: PromptedOptions): AsyncGenerator<StreamEvent, void> {
+    const began = performance.now();
     const { vocabSize, eosTokenIds } = this.#loaded.model.config;
     const resolved = resolveOptions(options, vocabSize);
     stopIds(resolved, eosTokenIds); // refused before anything is computed
     const tokens = this.#promptTokens(prompt);
-    const pages = leafPages(this.#shared.stepper, tokens.length, resolved);
+    const pages = leafPages(this.#shared, tokens.length, resolved);
     const session = await Session.start(this.#shared, tokens, options.signal, pages);
     try {
-      yield* session.stream(options);
+      yield* session.run(options, began);
     } finally {
       session.dispose();
     }
@@ -202,6 +222,8 @@ export class Engine {
     for (const session of [...this.#shared.sessions]) session.dispose();
     this.#shared.stepper.destroy();
     this.#shared.sampler.destroy();
+    this.#shared.state.destroy();
+    for (const draft of this.#shared.drafting.strategies) if (draft instanceof DraftModel) draft.destroy();
     this.#attention.destroy();
     this.#cache.destroy();
     this.#loaded.model.destroy();

@@ -1,40 +1,67 @@
-import type { KvCache, Sequence } from '@ensample/kv-cache';
-import { status } from '@ensample/tensor';
-import { Decode, type SampleResult } from './decode.ts';
+import type { Sequence } from '@ensample/kv-cache';
+import { status } from '@ensample/spec-decode';
+import { Decode, depth, type SampleResult } from './decode.ts';
+import { DraftModel } from './draft-model.ts';
+import { DraftRun } from './draft-run.ts';
+import { controllersOf, longestDraft, type Drafting } from './drafting.ts';
 import type { Tokenizer } from './model.ts';
 import type { ResolvedOptions } from './options.ts';
-import type { GenerateResult, GenerateStats, Sample, StreamEvent } from './result.ts';
+import type { GenerateResult, Sample, StreamEvent } from './result.ts';
+import { adjusts, type RunState } from './run-state.ts';
 import { SampleText } from './sample-text.ts';
 import type { Sampler } from './sampler.ts';
+import { statsOf } from './stats.ts';
 import type { Stepper } from './stepper.ts';
 
 /** What a run starts from. */
 export interface Start {
   /** Holds the KV of all prompt tokens but the last. */
   readonly prefix: Sequence;
+  /** The same for the draft model, with room for its samples' pages; computed when first asked for. */
+  draftPrefix(pages: readonly number[]): Promise<Sequence>;
   readonly prompt: readonly number[];
   readonly stops: readonly number[];
   /** Milliseconds that prefill took for this run. */
   readonly prefillMs: number;
-}
-
-/** Pages, by kind, that the samples of a run take besides their prompt. */
-export function leafPages(
-  { cache, model }: Stepper,
-  promptTokens: number,
-  { samples, maxTokens }: ResolvedOptions,
-): number[] {
-  const tokens = Math.min(maxTokens, model.config.contextLength - promptTokens);
-  return cache.kinds.map((kind) => samples * cache.pagesFor(kind, tokens + 1, 2));
+  /** `performance.now()` at which the time budget is over. */
+  readonly deadline: number;
 }
 
 /** The parts of an engine that a run uses. */
 export interface Parts {
   readonly stepper: Stepper;
   readonly sampler: Sampler;
+  readonly state: RunState;
+  readonly drafting: Drafting;
   readonly tokenizer: Tokenizer;
   /** Throws when the engine was disposed of or its device lost. */
   check(): void;
+}
+
+/** Sizes of a run. */
+interface Extent {
+  /** Tokens that the longest sample may have. */
+  readonly maxTokens: number;
+  /** Longest draft of a round. */
+  readonly limit: number;
+  /** Tokens that a sample may have of its own, guesses of rounds in flight included. */
+  readonly ownTokens: number;
+}
+
+function extentOf({ stepper, drafting }: Parts, promptTokens: number, options: ResolvedOptions): Extent {
+  const { contextLength, vocabSize } = stepper.model.config;
+  const maxTokens = Math.min(options.maxTokens, contextLength - promptTokens);
+  const longest = longestDraft(options.samples, vocabSize);
+  const wanted = typeof options.draftLength === 'number' ? options.draftLength : longest;
+  const limit = drafting.strategies.length > 0 ? Math.min(longest, wanted) : 0;
+  return { maxTokens, limit, ownTokens: maxTokens + depth * (limit + 1) };
+}
+
+/** Pages, by kind, that the samples of a run take besides their prompt. */
+export function leafPages(parts: Parts, promptTokens: number, options: ResolvedOptions): number[] {
+  const { cache } = parts.stepper;
+  const { ownTokens, limit } = extentOf(parts, promptTokens, options);
+  return cache.kinds.map((kind) => options.samples * cache.pagesFor(kind, ownTokens, depth * (limit + 1)));
 }
 
 /**
@@ -46,38 +73,61 @@ export async function* generate(
   start: Start,
   options: ResolvedOptions,
 ): AsyncGenerator<StreamEvent, void> {
-  const { stepper, sampler, tokenizer } = parts;
-  const maxSteps = Math.min(options.maxTokens, stepper.model.config.contextLength - start.prompt.length);
-  const what = `the KV of ${options.samples} samples of ${maxSteps} tokens`;
-  await stepper.ensurePages(what, leafPages(stepper, start.prompt.length, options));
-  stepper.ensureRows(options.samples);
-  sampler.begin(options, start.stops, start.prompt, start.prompt.length + maxSteps);
+  const { stepper, tokenizer } = parts;
+  const decode = await prepare(parts, start, options);
   const texts = Array.from(
     { length: options.samples },
     (_, i) => new SampleText(i, tokenizer.stream(), options.stop),
   );
-  const decode = new Decode(stepper, sampler, options, maxSteps);
   try {
     const began = performance.now();
-    decode.begin(start.prefix, start.prompt.at(-1) ?? 0);
-    while (decode.running > 0) {
+    decode.begin(start.prefix);
+    while (decode.running > 0 && performance.now() < start.deadline) {
       options.signal?.throwIfAborted();
       parts.check();
       while (decode.mayRunAhead) await decode.submit();
-      for (const result of await decode.read()) yield* take(decode, texts, result, options);
+      for (const result of await decode.read()) {
+        // A round may have tokens after the one that completed a stop string.
+        if (texts[result.index]?.finishReason === undefined) yield* take(decode, texts, result, options);
+      }
     }
+    for (const text of texts) if (text.finishReason === undefined) yield* expire(text, options);
     const samples = rank(
       texts.map((text) => text.result(options.logprobs)),
       options,
     );
-    yield {
-      type: 'result',
-      samples,
-      stats: stats(parts, start, options, decode, texts, performance.now() - began),
-    };
+    const strategies = parts.drafting.strategies.map(({ name }) => name);
+    const run = { start, options, counters: decode.counters, texts, began, strategies };
+    yield { type: 'result', samples, stats: statsOf(stepper, run) };
   } finally {
     await decode.end();
   }
+}
+
+/** Makes room for a run, and writes down how it is sampled. */
+async function prepare(parts: Parts, start: Start, options: ResolvedOptions): Promise<Decode> {
+  const { stepper, sampler, state, drafting } = parts;
+  const { prompt, stops } = start;
+  const { samples } = options;
+  const { maxTokens, limit, ownTokens } = extentOf(parts, prompt.length, options);
+  const { contextLength, vocabSize } = stepper.model.config;
+  const room = { longest: longestDraft(samples, vocabSize), contextLeft: contextLength - prompt.length };
+  const lengths = controllersOf(drafting, options, room, depth);
+  await stepper.ensurePages(
+    `the KV of ${samples} samples of ${maxTokens} tokens`,
+    leafPages(parts, prompt.length, options),
+  );
+  state.begin(options, { prompt, stops, end: prompt.length + maxTokens });
+  const rule = options.acceptance;
+  const adjusting = adjusts(options);
+  const prefix = (pages: readonly number[]) => start.draftPrefix(pages);
+  const run = { state, adjusting, rule, samples, prefix, ownTokens, limit };
+  const strategies = drafting.strategies.map((strategy) =>
+    strategy instanceof DraftModel ? new DraftRun(strategy, run) : strategy,
+  );
+  const draft = strategies.find((strategy) => strategy instanceof DraftRun);
+  const shape = { samples, adjusting, maxTokens, limit };
+  return new Decode({ stepper, sampler, state, ...shape, rule, lengths, strategies, draft });
 }
 
 function* take(
@@ -96,48 +146,19 @@ function* take(
   yield { type: 'finish', index, sample: text.result(options.logprobs) };
 }
 
+function* expire(text: SampleText, options: ResolvedOptions): Generator<StreamEvent> {
+  text.expire();
+  yield { type: 'finish', index: text.index, sample: text.result(options.logprobs) };
+}
+
+/** Best first where asked for; samples that ran out of time come last. */
 function rank(samples: readonly Sample[], { rank: order, returned }: ResolvedOptions): Sample[] {
+  const late = ({ finishReason }: Sample) => (finishReason === 'time' ? 1 : 0);
   const ordered =
-    order === 'none' ? [...samples] : [...samples].sort((a, b) => b.meanLogprob - a.meanLogprob);
+    order === 'none'
+      ? [...samples]
+      : [...samples].sort((a, b) => late(a) - late(b) || b.meanLogprob - a.meanLogprob);
   return ordered.slice(0, returned);
-}
-
-function stats(
-  { stepper }: Parts,
-  start: Start,
-  options: ResolvedOptions,
-  { counters }: Decode,
-  texts: readonly SampleText[],
-  decodeMs: number,
-): GenerateStats {
-  const generatedTokens = texts.reduce((sum, { drawn }) => sum + drawn, 0);
-  const steps = Math.max(1, counters.steps);
-  return {
-    promptTokens: start.prompt.length,
-    generatedTokens,
-    seed: options.seed,
-    prefillMs: start.prefillMs,
-    decodeMs,
-    tokensPerSecond: (1000 * generatedTokens) / Math.max(decodeMs, 1e-3),
-    steps: counters.steps,
-    kvBytes: counters.kvBytes,
-    kvBytesUnshared: unshared(
-      stepper.cache,
-      texts.map(({ drawn }) => start.prompt.length - 1 + drawn),
-    ),
-    kvReadBytesPerStep: counters.readBytes / steps,
-    kvReadBytesPerStepUnshared: counters.readBytesUnshared / steps,
-  };
-}
-
-/** Bytes of pages that sequences of these lengths take when none is shared. */
-function unshared(cache: KvCache, lengths: readonly number[]): number {
-  const bytesOf = (length: number) =>
-    cache.kinds.reduce((sum, kind) => {
-      const pool = cache.pools[kind.index];
-      return sum + cache.pagesFor(kind, length, 1) * (pool ? pool.pageBytes * pool.shape.owners : 0);
-    }, 0);
-  return lengths.reduce((sum, length) => sum + bytesOf(length), 0);
 }
 
 /** The result at the end of a run's events. */

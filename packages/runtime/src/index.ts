@@ -1,4 +1,5 @@
 export { createEngine, Engine, type EngineOptions } from './engine.ts';
+export type { Draft, DraftOption } from './drafting.ts';
 export type {
   LoadedModel,
   LoadOptions,
@@ -17,9 +18,18 @@ export {
   type GenerateOptions,
   type PromptedOptions,
   type SamplingOptions,
+  type SpeculationOptions,
   type StoppingOptions,
 } from './options.ts';
-export type { FinishReason, GenerateResult, GenerateStats, Sample, StreamEvent } from './result.ts';
+export type {
+  FinishReason,
+  GenerateResult,
+  GenerateStats,
+  Sample,
+  SpeculationStats,
+  StreamEvent,
+  TokenLatency,
+} from './result.ts';
 export { Session } from './session.ts';
 export {
   DeviceLostError,

@@ -97,4 +97,6 @@ export interface ModelSource {
   readonly name: string;
   /** @throws InvalidModelError for damaged or unsupported files; nothing stays on the device then. */
   load(device: Device, options?: LoadOptions): Promise<LoadedModel>;
+  /** A small model with the same tokenizer, to draft for this one. */
+  draft?(): ModelSource;
 }

@@ -1,3 +1,4 @@
+import { coupled, maxDraftLength, rejection, type AcceptanceRule } from '@ensample/spec-decode';
 import { InvalidOptionError } from '@ensample/tensor';
 import type { Prompt } from './model.ts';
 
@@ -38,8 +39,24 @@ export interface StoppingOptions {
   readonly ignoreEos?: boolean;
 }
 
+/** How drafts are made and judged, where the engine has a `draft`. */
+export interface SpeculationOptions {
+  /**
+   * Tokens guessed per round: `'auto'` by measured times and acceptance, plain decoding where that is faster; `'bass'`
+   * by Algorithm 1 of BASS; or a number from 0 (plain decoding) to 32. Default `'auto'`.
+   */
+  readonly draftLength?: 'auto' | 'bass' | number;
+  /**
+   * `'coupled'`: the tokens are those of plain decoding with the same seed. `'rejection'`: the rule of the papers; their
+   * law is the target's, and they repeat only with a numeric `draftLength`; or a rule of your own. Default `'coupled'`.
+   */
+  readonly acceptance?: 'coupled' | 'rejection' | AcceptanceRule;
+  /** Temperature of a draft model. From 0 to 100. Default: `temperature`. */
+  readonly draftTemperature?: number;
+}
+
 /** Options of `generate` and `stream` of a session. */
-export interface GenerateOptions extends SamplingOptions, StoppingOptions {
+export interface GenerateOptions extends SamplingOptions, StoppingOptions, SpeculationOptions {
   /** Samples to return. From 1 to 256. Default 1. */
   readonly n?: number;
   /** Samples to draw, of which the `n` best by mean log-probability are returned. From n to 256. Default n. */
@@ -48,6 +65,11 @@ export interface GenerateOptions extends SamplingOptions, StoppingOptions {
   readonly rank?: 'mean-logprob' | 'none';
   /** Report each token's log-probability under the model's own distribution. Default false. */
   readonly logprobs?: boolean;
+  /**
+   * Milliseconds after which the call returns with what there is, waiting and prefill included; samples that have not
+   * finished by then have the finish reason `'time'`, and ranking puts them last. From 1. Default: no limit.
+   */
+  readonly timeBudgetMs?: number;
   /** Ends the run; the call rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
@@ -77,6 +99,11 @@ export interface ResolvedOptions {
   readonly stopTokenIds: readonly number[];
   readonly ignoreEos: boolean;
   readonly logprobs: boolean;
+  readonly draftLength: 'auto' | 'bass' | number;
+  readonly acceptance: AcceptanceRule;
+  readonly draftTemperature: number;
+  /** Infinity where there is no limit. */
+  readonly timeBudgetMs: number;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -103,12 +130,15 @@ const ranges = {
   repetitionPenalty: { least: 0, most: 10, open: true },
   presencePenalty: { least: -10, most: 10 },
   frequencyPenalty: { least: -10, most: 10 },
+  draftLength: { least: 0, most: maxDraftLength, integer: true },
+  draftTemperature: { least: 0, most: 100 },
+  timeBudgetMs: { least: 1, most: 2 ** 31 },
   seed: { least: 0, most: 2 ** 53 - maxSamples - 1, integer: true },
 } as const satisfies Record<string, Range>;
 
 const known = new Set([
   ...Object.keys(ranges),
-  ...['rank', 'logitBias', 'stop', 'stopTokenIds', 'ignoreEos', 'logprobs', 'signal'],
+  ...['rank', 'logitBias', 'stop', 'stopTokenIds', 'ignoreEos', 'logprobs', 'acceptance', 'signal'],
 ]);
 
 function inRange(name: keyof typeof ranges, value: number | undefined, fallback: number): number {
@@ -148,6 +178,11 @@ export function resolveOptions(options: GenerateOptions, vocabSize: number): Res
     presencePenalty: inRange('presencePenalty', options.presencePenalty, 0),
     frequencyPenalty: inRange('frequencyPenalty', options.frequencyPenalty, 0),
     logitBias: biases(options.logitBias, vocabSize),
+    draftLength: draftLength(options.draftLength),
+    acceptance: acceptanceRule(options.acceptance),
+    draftTemperature: inRange('draftTemperature', options.draftTemperature, options.temperature ?? 0.8),
+    timeBudgetMs:
+      options.timeBudgetMs === undefined ? Infinity : inRange('timeBudgetMs', options.timeBudgetMs, 1),
     seed: inRange('seed', options.seed, Math.floor(Math.random() * 2 ** 32)),
     stop: stopStrings(options.stop),
     stopTokenIds: stopTokens(options.stopTokenIds, vocabSize),
@@ -189,14 +224,34 @@ function show(value: unknown): string {
   return `${value as number}`; // any other kind, a number as a rule
 }
 
-const orders: readonly unknown[] = ['mean-logprob', 'none'];
-
 function ranking(rank: GenerateOptions['rank'], selecting: boolean): 'mean-logprob' | 'none' {
-  const value = rank ?? (selecting ? 'mean-logprob' : 'none');
-  if (!orders.includes(value)) {
-    throw new InvalidOptionError(`rank is ${show(value)}: it must be 'mean-logprob' or 'none'`);
+  return oneOf('rank', rank, ['mean-logprob', 'none'], selecting ? 'mean-logprob' : 'none');
+}
+
+function oneOf<T extends string>(name: string, value: T | undefined, allowed: readonly T[], fallback: T): T {
+  if (value !== undefined && !allowed.includes(value)) {
+    throw new InvalidOptionError(`${name} is ${show(value)}: it must be '${allowed.join("' or '")}'`);
   }
-  return value;
+  return value ?? fallback;
+}
+
+const rules = { coupled, rejection };
+
+function acceptanceRule(rule: SpeculationOptions['acceptance']): AcceptanceRule {
+  if (typeof rule === 'object' && typeof (rule as Partial<AcceptanceRule> | null)?.name === 'string')
+    return rule;
+  const named = rule as keyof typeof rules | undefined;
+  return rules[oneOf('acceptance', named, ['coupled', 'rejection'], 'coupled')];
+}
+
+function draftLength(length: SpeculationOptions['draftLength']): 'auto' | 'bass' | number {
+  if (length === undefined || length === 'auto' || length === 'bass') return length ?? 'auto';
+  if (typeof length !== 'number') {
+    throw new InvalidOptionError(
+      `draftLength is ${show(length)}: it must be 'auto', 'bass' or an integer from 0 up to ${maxDraftLength}`,
+    );
+  }
+  return inRange('draftLength', length, 0);
 }
 
 /**

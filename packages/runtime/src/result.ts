@@ -1,5 +1,5 @@
-/** Why a sample ended: a stop token or string, or a limit of tokens. */
-export type FinishReason = 'stop' | 'length';
+/** Why a sample ended: a stop token or string, a limit of tokens, or because `timeBudgetMs` was over: it is unfinished. */
+export type FinishReason = 'stop' | 'length' | 'time';
 
 /** One continuation. */
 export interface Sample {
@@ -16,6 +16,35 @@ export interface Sample {
   readonly finishReason: FinishReason;
 }
 
+/** Milliseconds of decoding per token of a sample, from the begin of decoding to the sample's end (the PTL of BASS). */
+export interface TokenLatency {
+  /** Of the sample that finished first; undefined when none did. */
+  readonly firstFinished: number | undefined;
+  /** Of the sample that finished last. */
+  readonly lastFinished: number | undefined;
+  /** Mean over all samples; one that ran out of time counts up to then. */
+  readonly mean: number;
+}
+
+/** What speculation did in a run. */
+export interface SpeculationStats {
+  /** Rounds with a draft; the other steps were plain. */
+  readonly rounds: number;
+  /** Mean draft length of these rounds. */
+  readonly draftLength: number;
+  /** Tokens that a running sample gained in such a round, on average. */
+  readonly tokensPerRound: number;
+  /** Share of the guesses compared with the target's draw that were right; those after a wrong one are not compared. */
+  readonly acceptance: number;
+  /** By strategy, in their order. */
+  readonly strategies: readonly {
+    readonly name: string;
+    readonly accepted: number;
+    readonly rejected: number;
+    readonly acceptance: number;
+  }[];
+}
+
 /** What a run did and took. */
 export interface GenerateStats {
   readonly promptTokens: number;
@@ -29,8 +58,15 @@ export interface GenerateStats {
   readonly decodeMs: number;
   /** Generated tokens per second of decoding, all samples together. */
   readonly tokensPerSecond: number;
-  /** Decode steps. */
+  readonly msPerToken: TokenLatency;
+  /** Decode steps: rounds of speculation and plain steps. */
   readonly steps: number;
+  /** Draft tokens that were right, and are among the generated ones. */
+  readonly acceptedDraftTokens: number;
+  /** Draft tokens computed in vain. */
+  readonly rejectedDraftTokens: number;
+  /** Undefined where the run made no drafts. */
+  readonly speculation: SpeculationStats | undefined;
   /** Bytes of KV pages in use when most samples were alive. */
   readonly kvBytes: number;
   /** Bytes of KV pages that the same samples would hold if each kept its own prompt. */

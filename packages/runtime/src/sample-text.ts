@@ -1,4 +1,4 @@
-import { status } from '@ensample/tensor';
+import { status } from '@ensample/spec-decode';
 import type { TextStream } from './model.ts';
 import type { FinishReason, Sample } from './result.ts';
 
@@ -15,6 +15,7 @@ export class SampleText {
   #text = '';
   #held = '';
   #finish: FinishReason | undefined;
+  #finishedAt = 0;
 
   constructor(index: number, decoder: TextStream, stops: readonly string[]) {
     this.index = index;
@@ -27,6 +28,11 @@ export class SampleText {
     return this.#finish;
   }
 
+  /** `performance.now()` when it ended. */
+  get finishedAt(): number {
+    return this.#finishedAt;
+  }
+
   /** Tokens drawn, the stop token included. */
   get drawn(): number {
     return this.#logprobs.length;
@@ -34,7 +40,7 @@ export class SampleText {
 
   /**
    * Takes the next token.
-   * @param rowStatus what the step said of the row: see `status` of `@ensample/tensor`.
+   * @param rowStatus what the step said of the row: see `status` of `@ensample/spec-decode`.
    * @returns text that is certain now.
    */
   push(token: number, logprob: number, rowStatus: number): string {
@@ -48,6 +54,11 @@ export class SampleText {
     return this.#release(this.#held.length - longestBeginning(this.#held, this.#stops));
   }
 
+  /** Ends it as it is, because the time is up. @returns text that was held back. */
+  expire(): string {
+    return this.#end('time', this.#held + this.#decoder.flush());
+  }
+
   #release(length: number): string {
     const text = this.#held.slice(0, length);
     this.#held = this.#held.slice(length);
@@ -59,6 +70,7 @@ export class SampleText {
     this.#held = '';
     this.#text += rest;
     this.#finish = reason;
+    this.#finishedAt = performance.now();
     return rest;
   }
 

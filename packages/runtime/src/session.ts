@@ -1,8 +1,10 @@
+import { InvalidOptionError, invariant } from '@ensample/tensor';
 import type { Sequence } from '@ensample/kv-cache';
-import { InvalidOptionError } from '@ensample/tensor';
+import { DraftModel } from './draft-model.ts';
 import { collect, generate, type Parts } from './generation.ts';
 import type { Lock } from './lock.ts';
 import { resolveOptions, stopIds, tokenId, type GenerateOptions } from './options.ts';
+import { Prefix } from './prefix.ts';
 import type { GenerateResult, StreamEvent } from './result.ts';
 
 /** @internal What sessions of one engine share. */
@@ -18,15 +20,19 @@ export interface Shared extends Parts {
 export class Session {
   readonly #shared: Shared;
   readonly #tokens: number[];
-  readonly #prefix: Sequence;
+  readonly #prefix: Prefix;
+  /** The same tokens' KV in the draft model; filled when a run first drafts with it. */
+  readonly #draft: Prefix | undefined;
   /** Time of prefill that no run has reported yet. */
   #prefillMs = 0;
   #disposed = false;
 
   /** @internal Use `engine.prefill`. */
-  constructor(shared: Shared, prefix: Sequence, tokens: readonly number[]) {
+  constructor(shared: Shared, tokens: readonly number[], prefix?: Prefix, draft?: Prefix) {
+    const model = shared.drafting.strategies.find((strategy) => strategy instanceof DraftModel);
     this.#shared = shared;
-    this.#prefix = prefix;
+    this.#prefix = prefix ?? new Prefix(shared.stepper);
+    this.#draft = draft ?? (model && new Prefix(model.stepper));
     this.#tokens = [...tokens];
     shared.sessions.add(this);
   }
@@ -45,20 +51,28 @@ export class Session {
   }
 
   /** The same as events, sample by sample as tokens come. Leaving the loop early ends the run. */
-  async *stream(options: GenerateOptions = {}): AsyncGenerator<StreamEvent, void> {
+  stream(options: GenerateOptions = {}): AsyncGenerator<StreamEvent, void> {
+    return this.run(options, performance.now());
+  }
+
+  /** @internal With the time at which the call was made: `timeBudgetMs` counts from there. */
+  async *run(options: GenerateOptions, began: number): AsyncGenerator<StreamEvent, void> {
     const { lock, stepper } = this.#shared;
     const { vocabSize, eosTokenIds } = stepper.model.config;
     this.#check();
     const resolved = resolveOptions(options, vocabSize);
+    const deadline = began + resolved.timeBudgetMs;
     const stops = stopIds(resolved, eosTokenIds);
     resolved.signal?.throwIfAborted();
     const release = await lock.acquire();
     try {
       this.#check();
       await this.#extend([], resolved.signal);
-      const start = { prefix: this.#prefix, prompt: this.#tokens, stops, prefillMs: this.#prefillMs };
+      const prefillMs = this.#prefillMs;
       this.#prefillMs = 0;
-      yield* generate(this.#shared, start, resolved);
+      const start = { prefix: this.#prefix.sequence, prompt: this.#tokens, stops, prefillMs, deadline };
+      const draftPrefix = (pages: readonly number[]) => this.#draftPrefix(pages, resolved.signal);
+      yield* generate(this.#shared, { ...start, draftPrefix }, resolved);
     } finally {
       release();
     }
@@ -88,40 +102,27 @@ export class Session {
     }
   }
 
-  /**
-   * Prefills up to the last token, which waits for the first step of a run: prefill needs no logits. After a failure
-   * the session is as before: what does not belong to its tokens is dropped, and made again when next needed.
-   * @param alsoPages pages to have free afterwards, by kind: pools that grow once have a single slab.
-   */
+  /** Adds tokens and prefills what is missing. After a failure the session is as before. */
   async #extend(
     added: readonly number[],
     signal?: AbortSignal,
-    alsoPages: readonly number[] = [],
+    alsoPages?: readonly number[],
   ): Promise<void> {
-    const { stepper } = this.#shared;
-    const { cache } = stepper;
-    const prefix = this.#prefix;
     const all = [...this.#tokens, ...added];
-    const missing = all.slice(prefix.length, -1);
-    if (missing.length > 0) {
+    if (this.#prefix.missing(all) > 0) {
       const began = performance.now();
-      const step = Math.min(stepper.prefillRows, missing.length);
-      try {
-        const pages = cache.kinds.map(
-          (kind, k) => cache.pagesFor(kind, missing.length, step) + (alsoPages[k] ?? 0),
-        );
-        await stepper.ensurePages(`the KV of ${all.length} tokens`, pages);
-        await stepper.prefill(prefix, missing, signal);
-      } catch (error) {
-        const kept = this.#stored();
-        if (prefix.exactFrom(kept) === kept) prefix.truncate(kept);
-        else prefix.release();
-        throw error;
-      }
-      prefix.seal();
+      const kept = this.#tokens.length;
+      await this.#prefix.extend(all, { kept, signal, ...(alsoPages ? { alsoPages } : {}) });
       this.#prefillMs += performance.now() - began;
     }
     this.#tokens.push(...added);
+  }
+
+  async #draftPrefix(alsoPages: readonly number[], signal?: AbortSignal): Promise<Sequence> {
+    const draft = this.#draft;
+    invariant(draft, () => 'a draft without a draft model');
+    await draft.extend(this.#tokens, { kept: this.#tokens.length, signal, alsoPages });
+    return draft.sequence;
   }
 
   /**
@@ -140,12 +141,8 @@ export class Session {
     try {
       this.#check();
       this.#tokens.length = length;
-      const stored = this.#stored();
-      if (this.#prefix.exactFrom(stored) === stored) {
-        this.#prefix.truncate(stored);
-        return 0;
-      }
-      this.#prefix.release();
+      this.#draft?.truncate(length);
+      if (this.#prefix.truncate(length)) return 0;
       await this.#extend([]);
       return length - 1;
     } finally {
@@ -160,17 +157,10 @@ export class Session {
       throw new InvalidOptionError(`fork count is ${count}: it must be an integer from 1`);
     }
     // An append that is under way may have stored more than the tokens there are.
-    const kept = this.#stored();
-    const exact = this.#prefix.exactFrom(kept) === kept;
+    const stored = this.#tokens.length;
     return Array.from({ length: count }, () => {
-      const prefix = exact ? this.#prefix.fork(kept) : this.#shared.stepper.cache.sequence();
-      return new Session(this.#shared, prefix, this.#tokens);
+      return new Session(this.#shared, this.#tokens, this.#prefix.fork(stored), this.#draft?.fork(stored));
     });
-  }
-
-  /** Tokens whose KV is stored: all but the last, unless an earlier failure dropped some. */
-  #stored(): number {
-    return Math.min(this.#prefix.length, Math.max(0, this.#tokens.length - 1));
   }
 
   /** @internal With `alsoPages`, a run that follows finds its pages in the same slab. */
@@ -180,7 +170,7 @@ export class Session {
     signal?: AbortSignal,
     alsoPages?: readonly number[],
   ): Promise<Session> {
-    const session = new Session(shared, shared.stepper.cache.sequence(), []);
+    const session = new Session(shared, []);
     try {
       await session.#grow(tokens, signal, alsoPages);
       return session;
@@ -202,6 +192,7 @@ export class Session {
     this.#disposed = true;
     this.#shared.sessions.delete(this);
     this.#prefix.release();
+    this.#draft?.release();
   }
 
   [Symbol.dispose](): void {

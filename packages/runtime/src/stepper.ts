@@ -1,5 +1,6 @@
-import type { Attention } from '@ensample/bifurcated-attn';
+import { Attention } from '@ensample/bifurcated-attn';
 import type { KvCache, RowPlace, Sequence, StepSequence } from '@ensample/kv-cache';
+import { encodeSlots } from '@ensample/spec-decode';
 import {
   createBatch,
   Recorder,
@@ -9,15 +10,20 @@ import {
   type Pass,
   type Recording,
 } from '@ensample/tensor';
+import { bucketOf } from './buckets.ts';
 import type { Model, ModelActivations } from './model.ts';
 
 /** Rows of the longest prefill step: enough to fill the device, few enough to stay responsive. */
 const prefillRows = { thread: 64, tile: 256 } as const;
 
-/** Row capacities are powers of two, so that few recordings serve all steps. */
-export function bucketOf(rows: number): number {
-  return 2 ** Math.ceil(Math.log2(Math.max(1, rows)));
+/** A running sample and where its own tokens are stored. */
+export interface Running {
+  readonly index: number;
+  readonly leaf: Sequence;
 }
+
+/** Samples that run at once, at most. */
+const mostSlots = 256;
 
 /**
  * Runs steps of a model: owns the batch, the activations and the recordings. A recording belongs to a row capacity
@@ -28,18 +34,24 @@ export class Stepper {
   readonly model: Model;
   readonly cache: KvCache;
   readonly attention: Attention;
+  /** The running samples as kernels see them, in the order of the plan. */
+  readonly slots: GpuTensor<'u32'>;
+  readonly #plans: Attention[];
   readonly #recordings = new Map<string, Promise<Recording>>();
   #version = -1;
   #batch: Batch;
   #activations: ModelActivations;
   #capacity: number;
   #generation = 0;
+  #recorded = 0;
 
   constructor(model: Model, cache: KvCache, attention: Attention) {
     this.device = cache.device;
     this.model = model;
     this.cache = cache;
     this.attention = attention;
+    this.#plans = [attention];
+    this.slots = this.device.tensor('u32', [1 + mostSlots, 4]);
     this.#capacity = 16;
     this.#batch = createBatch(this.device, this.#capacity);
     this.#activations = model.activations(this.#capacity);
@@ -52,7 +64,19 @@ export class Stepper {
 
   /** Changes when buffers were replaced, so that recordings made before must not be used. */
   get version(): number {
-    return this.#generation + this.attention.version;
+    return this.#generation + this.#plans.reduce((sum, { version }) => sum + version, 0);
+  }
+
+  /** Counts recordings: unchanged over a step when nothing had to be compiled for it. */
+  get recorded(): number {
+    return this.#recorded;
+  }
+
+  /** Another plan over the same cache, for steps of a different shape. The caller destroys it. */
+  addPlan(): Attention {
+    const plan = new Attention(this.cache, { heads: this.model.config.heads });
+    this.#plans.push(plan);
+    return plan;
   }
 
   /** Most rows of one prefill step. */
@@ -87,8 +111,7 @@ export class Stepper {
   }
 
   /** Records the model for `rows` rows; `after` adds what follows the logits. */
-  forward(pass: Pass, rows: number, logits?: GpuTensor<'f32'>): void {
-    const { attention } = this;
+  forward(pass: Pass, rows: number, logits?: GpuTensor<'f32'>, attention: Attention = this.attention): void {
     const step = { batch: this.#batch, attention, activations: this.#activations, rows };
     this.model.forward(pass, logits ? { ...step, logits } : step);
   }
@@ -103,10 +126,25 @@ export class Stepper {
     if (!recording) {
       const recorder = new Recorder(this.device);
       record(recorder);
+      this.#recorded++;
       recording = recorder.finish();
       this.#recordings.set(name, recording);
     }
     return recording;
+  }
+
+  /**
+   * Plans steps in which each sample has `rows` rows, to be laid out on the device.
+   * @returns the samples in the plan's order.
+   */
+  arrange<R extends Running>(running: readonly R[], rows: number): R[] {
+    const places = this.attention.update(running.map(({ leaf }) => ({ sequence: leaf, rows })));
+    const order = running
+      .map((sample, i) => ({ sample, place: places[i] ?? { firstRow: i, leaf: 0 } }))
+      .sort((a, b) => a.place.firstRow - b.place.firstRow);
+    const slots = order.map(({ sample, place }) => ({ leaf: place.leaf, sequence: sample.index }));
+    this.device.write(this.slots, encodeSlots(slots, rows));
+    return order.map(({ sample }) => sample);
   }
 
   /** Plans a step and writes its rows: `tokens[i]` are the query tokens of sequence i, at positions after its length. */
@@ -150,6 +188,7 @@ export class Stepper {
   destroy(): void {
     this.#batch.destroy();
     this.#activations.destroy();
+    this.slots.destroy();
     this.#recordings.clear();
   }
 }

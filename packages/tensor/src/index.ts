@@ -34,16 +34,18 @@ export {
 export { reducingKernel } from './kernels/reduce.ts';
 export {
   adjust,
-  advance,
-  compact,
   encodeSequence,
+  encodeState,
   finishedWord,
   sample,
   sequenceWords,
-  status,
+  stateWords,
+  tally,
+  type AdjustTensors,
   type SampleTensors,
   type SequenceSampling,
 } from './kernels/sample.ts';
+export { orderedChunk, philoxChunk, sequenceChunk } from './kernels/sample.wgsl.ts';
 export { Recorder, Recording, type Grid, type Pass } from './pass.ts';
 export { profile, type KernelTime } from './profiler.ts';
 export { bytesPerElement, elements, type DType, type GpuTensor } from './tensor.ts';

@@ -3,17 +3,14 @@ import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
 import { reducingKernel } from './reduce.ts';
-import { adjustBody, advanceBody, compactBody, philox, sampleBody, sequenceStruct } from './sample.wgsl.ts';
-
-/** What a row's result says of its sequence after a step. */
-export const status = { running: 0, stop: 1, length: 2, idle: 3 } as const;
-
-const statusConstants = {
-  RUNNING: status.running,
-  STOP: status.stop,
-  LENGTH: status.length,
-  IDLE: status.idle,
-};
+import {
+  adjustBody,
+  orderedChunk,
+  philoxChunk,
+  sampleBody,
+  sequenceChunk,
+  tallyBody,
+} from './sample.wgsl.ts';
 
 /** How one sequence is sampled; see {@link encodeSequence} for the words that kernels read. */
 export interface SequenceSampling {
@@ -37,15 +34,14 @@ export interface SequenceSampling {
   readonly start: number;
   /** Position at which generation must have ended. */
   readonly end: number;
+  /** Its own tokens lie in the history from this + start on; the prompt's, shared by all, from 0 on. */
+  readonly history: number;
   /** Row of the token counts. */
   readonly counts: number;
 }
 
 /** Words of a sequence's sampling state. */
 export const sequenceWords = 16;
-
-/** Word of {@link encodeSequence}'s record that stops a sequence when set to 1. */
-export const finishedWord = 11;
 
 /** The 16 words of `struct Sequence` in sample.wgsl.ts. */
 export function encodeSequence(s: SequenceSampling): Uint32Array<ArrayBuffer> {
@@ -56,8 +52,22 @@ export function encodeSequence(s: SequenceSampling): Uint32Array<ArrayBuffer> {
   floats[2] = s.temperature;
   words[3] = s.topK;
   floats.set([s.topP, s.minP, s.repetitionPenalty, s.presencePenalty, s.frequencyPenalty], 4);
-  words.set([s.start, s.end, 0, s.counts], 9);
+  words.set([s.start, s.end, s.history, s.counts], 9);
   return words;
+}
+
+/** Words of a sequence's state. */
+export const stateWords = 4;
+
+/** Word of {@link encodeState}'s record that stops a sequence when set to 1. */
+export const finishedWord = 1;
+
+/**
+ * Where a sequence stands before its first step: the prompt's last token is pending, at position start − 1; a draft
+ * model has all before it.
+ */
+export function encodeState(start: number): Uint32Array<ArrayBuffer> {
+  return Uint32Array.of(start - 1, 0, start, start - 1);
 }
 
 /** Tensors of {@link sample}. */
@@ -69,7 +79,7 @@ export interface SampleTensors {
   readonly logits: GpuTensor<'f32'>;
   /** `[rows, vocab]`, after {@link adjust}; the logits themselves where there is nothing to adjust. */
   readonly adjusted: GpuTensor<'f32'>;
-  /** `[rows, 4]`: token, log-probability as f32 bits. */
+  /** `[rows, 4]`: token, log-probability as f32 bits, and the threshold that a logit must reach to be drawn. */
   readonly picks: GpuTensor<'u32'>;
 }
 
@@ -83,49 +93,44 @@ export function sample(
   tensors: SampleTensors,
   { vocab, rows }: { vocab: number; rows: number },
 ): void {
-  const constants = { VOCAB: vocab };
-  const code = reducingKernel(pass.device.tier, 'sample', { constants }, sequenceStruct, philox, sampleBody);
+  const chunks = [sequenceChunk, philoxChunk, orderedChunk, sampleBody];
+  const code = reducingKernel(pass.device.tier, 'sample', { constants: { VOCAB: vocab } }, ...chunks);
   pass.run(code, { ...tensors }, [rows]);
 }
 
-/** Applies logit bias and penalties; counts each row's input token where it was generated. */
+/** Tensors of {@link adjust}. */
+export interface AdjustTensors {
+  readonly batch: Batch;
+  /** `[sequences, 16]` */
+  readonly sequences: GpuTensor<'u32'>;
+  /** `[sequences, 4]` */
+  readonly states: GpuTensor<'u32'>;
+  /** Tokens by position, guesses included. */
+  readonly history: GpuTensor<'u32'>;
+  readonly logits: GpuTensor<'f32'>;
+  /** `[vocab]`, added to the logits. */
+  readonly bias: GpuTensor<'f32'>;
+  /** `[sequences, vocab]`: times generated; top bit: in the prompt. */
+  readonly counts: GpuTensor<'u32'>;
+  readonly adjusted: GpuTensor<'f32'>;
+}
+
+/** Applies logit bias and penalties to each row, for all tokens up to the row's own; see {@link tally}. */
 export function adjust(
   pass: Pass,
-  tensors: {
-    readonly batch: Batch;
-    readonly sequences: GpuTensor<'u32'>;
-    readonly logits: GpuTensor<'f32'>;
-    /** `[vocab]`, added to the logits. */
-    readonly bias: GpuTensor<'f32'>;
-    /** `[sequences, vocab]`: times generated; top bit: in the prompt. */
-    readonly counts: GpuTensor<'u32'>;
-    readonly adjusted: GpuTensor<'f32'>;
-  },
+  tensors: AdjustTensors,
   { vocab, rows }: { vocab: number; rows: number },
 ): void {
-  const code = kernel('adjust', { constants: { VOCAB: vocab } }, sequenceStruct, adjustBody);
-  pass.run(code, tensors, [Math.ceil(vocab / 64), rows]);
+  const code = kernel('adjust', { constants: { VOCAB: vocab } }, sequenceChunk, adjustBody);
+  pass.run(code, { ...tensors }, [Math.ceil(vocab / 64), rows]);
 }
 
-/** Makes the picks the next step's input and reports them: results `[rows, 4]`. */
-export function advance(
+/** Adds to the counts what was decided since the last time, for all sequences. Run it before {@link adjust}. */
+export function tally(
   pass: Pass,
-  tensors: {
-    readonly batch: Batch;
-    readonly sequences: GpuTensor<'u32'>;
-    readonly picks: GpuTensor<'u32'>;
-    /** Number of stop tokens, then their ids. */
-    readonly stops: GpuTensor<'u32'>;
-    readonly results: GpuTensor<'u32'>;
-  },
+  tensors: Pick<AdjustTensors, 'sequences' | 'states' | 'history' | 'counts'>,
+  { vocab }: { vocab: number },
 ): void {
-  pass.run(kernel('advance', { constants: statusConstants }, sequenceStruct, advanceBody), tensors, [1]);
-}
-
-/** Keeps some rows of a batch, in a new order (at most 256): `moves` is `[1 + rows, 2]`. */
-export function compact(
-  pass: Pass,
-  tensors: { readonly batch: Batch; readonly moves: GpuTensor<'u32'> },
-): void {
-  pass.run(kernel('compact', {}, compactBody), tensors, [1]);
+  const code = kernel('tally', { constants: { VOCAB: vocab } }, sequenceChunk, tallyBody);
+  pass.run(code, tensors, [Math.ceil(tensors.states.byteLength / (4 * stateWords) / 64)]);
 }

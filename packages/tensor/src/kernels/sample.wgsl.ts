@@ -1,5 +1,8 @@
-/** Sampling state of one sequence; 16 words, written by \`encodeSequence\`. */
-export const sequenceStruct = /* wgsl */ `
+/**
+ * How a sequence is sampled (16 words, written by \`encodeSequence\`), and where it stands (4 words). \`history\` holds
+ * the prompt's tokens, then those of each sequence: a token id, and in the top 8 bits, for a guess, who made it.
+ */
+export const sequenceChunk = /* wgsl */ `
 struct Sequence {
   seed: vec2u,          // seed + sample index, low and high word
   temperature: f32,     // 0: greedy
@@ -11,16 +14,30 @@ struct Sequence {
   frequency: f32,       // 0: off
   start: u32,           // position of the first generated token
   end: u32,             // position at which generation must have ended
-  finished: u32,        // 1 when stopped
+  history: u32,         // where its own tokens are in the history: at this + position
   counts: u32,          // row of the token counts
   reserved0: u32,
   reserved1: u32,
   reserved2: u32,
 }
+
+struct State {
+  position: u32,        // of the pending token: drawn, its keys and values not yet stored
+  finished: u32,        // 1 when stopped
+  counted: u32,         // tokens before this position are in the token counts
+  stored: u32,          // the draft model has the keys and values of positions before this one
+}
+
+const NONE = 0xffffffffu;        // a place in the history without a guess
+const TOKEN = 0x00ffffffu;       // the bits of a word that are the token id
+
+fn history_index(sequence: Sequence, position: u32) -> u32 {
+  return position + select(0u, sequence.history, position >= sequence.start);
+}
 `;
 
 /** Philox4x32-10 (Salmon et al. 2011), the counter-based generator behind every draw. */
-export const philox = /* wgsl */ `
+export const philoxChunk = /* wgsl */ `
 fn multiply_wide(a: u32, b: u32) -> vec2u {
   let a0 = a & 0xffffu; let a1 = a >> 16u;
   let b0 = b & 0xffffu; let b1 = b >> 16u;
@@ -50,6 +67,14 @@ fn gumbel(bits: u32) -> f32 {
 }
 `;
 
+/** Bits of a number in an order that compares like the numbers. */
+export const orderedChunk = /* wgsl */ `
+fn ordered(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+`;
+
 /**
  * Draws one token a row; a workgroup a row. Order: temperature, top-k, top-p, min-p, then Gumbel-max
  * with noise keyed by (seed + sample index, position, token id), so that a draw depends on nothing else.
@@ -61,17 +86,12 @@ export const sampleBody = /* wgsl */ `
 @group(0) @binding(1) var<storage, read> sequences: array<Sequence>;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;          // [rows, VOCAB], the model's own
 @group(0) @binding(3) var<storage, read> adjusted: array<f32>;        // [rows, VOCAB], after bias and penalties
-@group(0) @binding(4) var<storage, read_write> picks: array<vec4u>;   // [rows]: token, log-probability (f32 bits), 0, 0
+@group(0) @binding(4) var<storage, read_write> picks: array<vec4u>;   // [rows]: token, log-probability (f32 bits), threshold, 0
 
 const LOWEST = -3.4e38;
 const MASS = 1073741824.0;
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> selection: vec2u;
-
-fn ordered(value: f32) -> u32 {
-  let bits = bitcast<u32>(value);
-  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
-}
 
 // The largest key such that the tokens from it up weigh at least \`wanted\`: one each, or their mass.
 fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32, mass: f32) -> u32 {
@@ -171,7 +191,7 @@ fn run(group: vec3u, lane: u32) {
   let first = reduce_max4(vec4f(select(LOWEST, -f32(token), best == winner)), lane).x;
   if (lane == 0u) {
     let id = min(u32(-first), VOCAB - 1u);
-    picks[group.x] = vec4u(id, bitcast<u32>(logits[base + id] - log_sum), 0u, 0u);
+    picks[group.x] = vec4u(id, bitcast<u32>(logits[base + id] - log_sum), floor, 0u);
   }
 }
 `;
@@ -179,26 +199,27 @@ fn run(group: vec3u, lane: u32) {
 /**
  * Bias, then penalties: repetition (divides a positive logit of a token seen in prompt or output,
  * multiplies a negative one), presence and frequency (of the output). \`counts\` holds a word a token:
- * times generated, and in the top bit whether the prompt has it; the row's own input token is counted here.
+ * times generated, and in the top bit whether the prompt has it. Tokens that are not counted yet, up to the
+ * row's own, are found in the history: guesses count for the guesses after them and leave no trace when rejected.
  */
 export const adjustBody = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;         // [1 + rows]: token, position, leaf, sequence
 @group(0) @binding(1) var<storage, read> sequences: array<Sequence>;
-@group(0) @binding(2) var<storage, read> logits: array<f32>;          // [rows, VOCAB]
-@group(0) @binding(3) var<storage, read> bias: array<f32>;            // [VOCAB]
-@group(0) @binding(4) var<storage, read_write> counts: array<u32>;    // [sequences, VOCAB]
-@group(0) @binding(5) var<storage, read_write> adjusted: array<f32>;  // [rows, VOCAB]
+@group(0) @binding(2) var<storage, read> states: array<State>;
+@group(0) @binding(3) var<storage, read> history: array<u32>;
+@group(0) @binding(4) var<storage, read> logits: array<f32>;          // [rows, VOCAB]
+@group(0) @binding(5) var<storage, read> bias: array<f32>;            // [VOCAB]
+@group(0) @binding(6) var<storage, read> counts: array<u32>;          // [sequences, VOCAB]
+@group(0) @binding(7) var<storage, read_write> adjusted: array<f32>;  // [rows, VOCAB]
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= VOCAB || id.y >= batch[0].x) { return; }
   let row = batch[1u + id.y];
   let s = sequences[row.w];
-  let at = s.counts * VOCAB + id.x;
-  var count = counts[at];
-  if (row.x == id.x && row.y >= s.start && s.finished == 0u) {
-    count++;
-    counts[at] = count;
+  var count = counts[s.counts * VOCAB + id.x];
+  for (var p = max(states[row.w].counted, s.start); p <= row.y; p++) {
+    if ((history[history_index(s, p)] & TOKEN) == id.x) { count++; }
   }
   let generated = count & 0x7fffffffu;
   var value = logits[id.y * VOCAB + id.x] + bias[id.x];
@@ -208,67 +229,21 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 `;
 
-/**
- * Takes the picks over as the next step's input: one workgroup for all rows. A sequence stops at a token
- * of \`stops\` or at its end position; when all have stopped, the row count becomes 0 and later steps idle.
- */
-export const advanceBody = /* wgsl */ `
-@group(0) @binding(0) var<storage, read_write> batch: array<vec4u>;      // [1 + rows]: token, position, leaf, sequence
-@group(0) @binding(1) var<storage, read_write> sequences: array<Sequence>;
-@group(0) @binding(2) var<storage, read> picks: array<vec4u>;            // [rows]
-@group(0) @binding(3) var<storage, read> stops: array<u32>;              // number, then token ids
-@group(0) @binding(4) var<storage, read_write> results: array<vec4u>;    // [rows]: token, log-probability, status, position
-
-var<workgroup> running: atomic<u32>;
-
-fn is_stop(token: u32) -> bool {
-  for (var i = 0u; i < stops[0]; i++) {
-    if (stops[1u + i] == token) { return true; }
-  }
-  return false;
-}
+/** Adds the tokens before each pending one to the counts; an invocation a sequence. */
+export const tallyBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> sequences: array<Sequence>;
+@group(0) @binding(1) var<storage, read_write> states: array<State>;
+@group(0) @binding(2) var<storage, read> history: array<u32>;
+@group(0) @binding(3) var<storage, read_write> counts: array<u32>;    // [sequences, VOCAB]
 
 @compute @workgroup_size(64)
-fn main(@builtin(local_invocation_index) lane: u32) {
-  let rows = batch[0].x;
-  for (var r = lane; r < rows; r += 64u) {
-    let row = batch[1u + r];
-    let position = row.y + 1u;
-    var status = IDLE;
-    if (sequences[row.w].finished == 0u) {
-      status = RUNNING;
-      if (position + 1u >= sequences[row.w].end) { status = LENGTH; }
-      if (is_stop(picks[r].x)) { status = STOP; }
-      if (status == RUNNING) {
-        atomicAdd(&running, 1u);
-        batch[1u + r] = vec4u(picks[r].x, position, row.z, row.w);
-      } else {
-        sequences[row.w].finished = 1u; // the row stays: idling, it writes again what it wrote
-      }
-    }
-    results[r] = vec4u(picks[r].x, picks[r].y, status, position);
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= arrayLength(&states)) { return; }
+  let s = sequences[id.x];
+  let position = states[id.x].position;
+  for (var p = max(states[id.x].counted, s.start); p < position; p++) {
+    counts[s.counts * VOCAB + (history[history_index(s, p)] & TOKEN)]++;
   }
-  workgroupBarrier();
-  if (lane == 0u && atomicLoad(&running) == 0u) { batch[0].x = 0u; }
-}
-`;
-
-/** Keeps only some rows, in a new order: one workgroup; \`moves\` is the number, then (row, leaf) pairs. */
-export const compactBody = /* wgsl */ `
-@group(0) @binding(0) var<storage, read_write> batch: array<vec4u>;   // [1 + rows]
-@group(0) @binding(1) var<storage, read> moves: array<vec2u>;         // [1 + rows]: (rows left, 0), then (old row, new leaf)
-
-var<workgroup> kept: array<vec4u, 256>;
-
-@compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) lane: u32) {
-  let rows = moves[0].x;
-  if (lane < rows) {
-    let row = batch[1u + moves[1u + lane].x];
-    kept[lane] = vec4u(row.x, row.y, moves[1u + lane].y, row.w);
-  }
-  workgroupBarrier();
-  if (lane < rows) { batch[1u + lane] = kept[lane]; }
-  if (lane == 0u && batch[0].x > 0u) { batch[0].x = rows; }
+  states[id.x].counted = position;
 }
 `;
