@@ -2,7 +2,9 @@
 import { defineCommand, runMain } from 'citty';
 import { modelSource } from '@ensample/mixattn-model';
 import { diskFiles } from '@ensample/mixattn-model/node';
-import { acquireDevice, type Device, type KernelTime, type TierName } from '@ensample/tensor';
+import type { KernelTime, TierName } from '@ensample/tensor';
+import { ablation } from './ablation/command.ts';
+import { deviceArgs, openDevice } from './device-args.ts';
 import { benchGolden, type GoldenRow } from './golden.ts';
 import { settingOf, table, writeResult } from './results.ts';
 import { benchSamples, type SamplesRow } from './samples.ts';
@@ -10,28 +12,13 @@ import { syntheticDecoder } from './synthetic.ts';
 
 const goldenModels = 'packages/model-js/models/js-1m-draft,packages/model-js/models/js-22m';
 
-const shared = {
-  model: { type: 'string', description: 'Hugging Face folder', default: 'packages/model-js/models/js-22m' },
-  adapter: { type: 'string', description: "part of the adapter's name" },
-  tier: { type: 'string', description: 'force a capability tier' },
-  device: { type: 'string', description: "the device's name for the results (default: its driver's)" },
-  results: { type: 'string', description: 'folder for the JSON file', default: 'packages/bench/results' },
-} as const;
-
-function openDevice(args: { adapter?: string | undefined; tier?: string | undefined }): Promise<Device> {
-  return acquireDevice({
-    ...(args.adapter ? { adapter: args.adapter } : {}),
-    ...(args.tier ? { tier: args.tier as TierName } : {}),
-  });
-}
-
 const samples = defineCommand({
   meta: {
     name: 'samples',
     description: 'A decode step of n samples: shared prompt read once, and read per sample',
   },
   args: {
-    ...shared,
+    ...deviceArgs,
     prompt: { type: 'string', description: 'tokens of the shared prompt', default: '1024' },
     own: { type: 'string', description: 'tokens each sample has of its own', default: '8' },
     n: { type: 'string', description: 'sample counts', default: '1,2,4,8,16,32' },
@@ -75,7 +62,7 @@ const samples = defineCommand({
 const golden = defineCommand({
   meta: { name: 'golden', description: 'Models against their golden results, on every tier of the device' },
   args: {
-    ...shared,
+    ...deviceArgs,
     model: { type: 'string', description: 'folders with golden.json', default: goldenModels },
   },
   async run({ args }) {
@@ -121,6 +108,6 @@ function printed(row: SamplesRow): Record<string, string | number> {
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'Benchmarks of Ensample' },
-    subCommands: { golden, samples },
+    subCommands: { ablation, golden, samples },
   }),
 );
