@@ -8,6 +8,7 @@ import { deviceArgs, openDevice } from './device-args.ts';
 import { benchGolden, type GoldenRow } from './golden.ts';
 import { settingOf, table, writeResult } from './results.ts';
 import { benchSamples, type SamplesRow } from './samples.ts';
+import { speculation } from './speculation/command.ts';
 import { syntheticDecoder } from './synthetic.ts';
 
 const goldenModels = 'packages/model-js/models/js-1m-draft,packages/model-js/models/js-22m';
@@ -108,6 +109,6 @@ function printed(row: SamplesRow): Record<string, string | number> {
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'Benchmarks of Ensample' },
-    subCommands: { ablation, golden, samples },
+    subCommands: { ablation, golden, samples, speculation },
   }),
 );
