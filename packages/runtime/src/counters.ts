@@ -27,7 +27,12 @@ export class Counters {
   /** Bytes of KV pages in use, at most. */
   kvBytes = 0;
   /** By strategy, in their order. */
-  readonly guesses: GuessCount[] = [];
+  readonly guesses: readonly GuessCount[];
+
+  /** @param strategies number of draft strategies. */
+  constructor(strategies: number) {
+    this.guesses = Array.from({ length: strategies }, () => ({ kept: 0, missed: 0, unread: 0 }));
+  }
 
   /** Counts a round when it is submitted. */
   submitted({ attention, cache }: Stepper, length: number): void {
@@ -46,8 +51,8 @@ export class Counters {
     for (const result of results) {
       const drawn = result.status !== status.idle;
       if (drawn) this.sampleTokens++;
-      if (result.origin === 0) continue;
-      const count = (this.guesses[result.origin - 1] ??= { kept: 0, missed: 0, unread: 0 });
+      const count = this.guesses[result.origin - 1];
+      if (!count) continue;
       if (result.kept) count.kept++;
       else if (drawn) count.missed++;
       else count.unread++;

@@ -68,7 +68,7 @@ export const depth = 2;
  * ones idle, and when half have stopped, the rest move together.
  */
 export class Decode {
-  readonly counters: Counters = new Counters();
+  readonly counters: Counters;
   readonly #options: DecodeOptions;
   readonly #readback: Readback;
   readonly #inFlight: Round[] = [];
@@ -81,7 +81,8 @@ export class Decode {
 
   constructor(options: DecodeOptions) {
     this.#options = options;
-    const { stepper, samples, limit } = options;
+    const { stepper, samples, limit, strategies } = options;
+    this.counters = new Counters(strategies.length);
     this.#readback = new Readback(stepper.device, samples * (limit + 1), depth + 1);
   }
 

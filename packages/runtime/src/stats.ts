@@ -73,17 +73,17 @@ function latency(texts: readonly SampleText[], began: number): TokenLatency {
 
 function speculation({ counters, strategies }: FinishedRun): SpeculationStats | undefined {
   if (counters.drafts === 0) return undefined;
-  const nothing: GuessCount = { kept: 0, missed: 0, unread: 0 };
   return {
     rounds: counters.drafts,
     draftLength: counters.draftLength / counters.drafts,
     tokensPerRound: counters.sampleTokens / Math.max(1, counters.sampleRounds),
     acceptance: acceptanceOf(sum(counters.guesses)),
-    strategies: strategies.map((name, i) => {
-      const count = counters.guesses[i] ?? nothing;
-      const rejected = count.missed + count.unread;
-      return { name, accepted: count.kept, rejected, acceptance: acceptanceOf(count) };
-    }),
+    strategies: counters.guesses.map((count, i) => ({
+      name: strategies[i] ?? '',
+      accepted: count.kept,
+      rejected: count.missed + count.unread,
+      acceptance: acceptanceOf(count),
+    })),
   };
 }
 

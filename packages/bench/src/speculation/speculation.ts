@@ -114,7 +114,8 @@ function rowOf(
     speedup: ms(plainResults) / ms(results),
     same: imposed === undefined ? shareOfSame(results, plainResults) : undefined,
   };
-  if (imposed !== undefined) checkImposed(row, imposed);
+  const tokens = results.reduce((sum, { stats }) => sum + stats.generatedTokens, 0);
+  if (imposed !== undefined) checkImposed(row, imposed, tokens);
   return row;
 }
 
@@ -125,9 +126,9 @@ function shareOfSame(results: readonly GenerateResult[], others: readonly Genera
   return pairs.filter(Boolean).length / pairs.length;
 }
 
-/** A benchmark of imposed acceptance times nothing else. */
-function checkImposed({ draft, n, acceptance }: SpeculationRow, imposed: number): void {
-  if (Math.abs(acceptance - imposed) > 0.05) {
+/** Imposed acceptance must be what came out, within five standard deviations: else something else was timed. */
+function checkImposed({ draft, n, acceptance }: SpeculationRow, imposed: number, tokens: number): void {
+  if (Math.abs(acceptance - imposed) > 5 * Math.sqrt((imposed * (1 - imposed)) / tokens)) {
     throw new Error(
       `${draft}, n = ${n}: ${imposed} of the guesses should have been right, and ${acceptance} were`,
     );
