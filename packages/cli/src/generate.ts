@@ -13,6 +13,7 @@ import { InvalidOptionError } from '@ensample/tensor';
 import { Option, type Command } from 'commander';
 import pico from 'picocolors';
 import type { Colors } from 'picocolors/types.js';
+import { addSpeculation, type DraftFlags } from './draft.ts';
 import { addCommonFlags, moreBiases, moreNumbers, number, oneMore, type DeviceFlags } from './flags.ts';
 import type { Host, Output } from './host.ts';
 import { LiveView } from './live-view.ts';
@@ -21,7 +22,7 @@ import { samplesText, statsText } from './report.ts';
 import { StatusLine } from './status-line.ts';
 import { printable } from './text.ts';
 
-interface GenerateFlags extends DeviceFlags, Omit<GenerateOptions, 'signal'> {
+interface GenerateFlags extends DeviceFlags, DraftFlags, Omit<GenerateOptions, 'signal'> {
   readonly fileName?: string;
   readonly suffix?: string;
   readonly model?: string;
@@ -39,6 +40,7 @@ export function addGenerate(program: Command, host: Host): void {
     .option('--suffix <text>', 'the text after the gap that is to be filled');
   addSampling(command);
   addStopping(command);
+  addSpeculation(command);
   command.addOption(new Option('--kv-type <type>', 'element type of the KV cache').choices(['f32', 'f16']));
   addCommonFlags(command).action((prompt: string | undefined, flags: GenerateFlags) =>
     generate(prompt, flags, host),
@@ -71,11 +73,12 @@ function addStopping(command: Command): void {
     .option('--max-tokens <count>', 'most tokens of a sample (default: 128)', number)
     .option('--stop <text>', 'ends a sample; may be repeated', oneMore)
     .option('--stop-token-ids <id,...>', 'token ids that end a sample; may be repeated', moreNumbers)
-    .option('--ignore-eos', "go on through the model's end tokens");
+    .option('--ignore-eos', "go on through the model's end tokens")
+    .option('--time-budget-ms <number>', 'return what there is after this time (default: no limit)', number);
 }
 
 async function generate(argument: string | undefined, flags: GenerateFlags, host: Host): Promise<void> {
-  const { json, model, adapter, tier, kvType, fileName, suffix, ...sampling } = flags;
+  const { json, model, draft, adapter, tier, kvType, fileName, suffix, ...sampling } = flags;
   const { source, framed } = chooseModel(model);
   if (!framed && (fileName ?? suffix) !== undefined) {
     throw new InvalidOptionError('--file-name and --suffix go with the built-in model: leave out --model');
@@ -90,6 +93,7 @@ async function generate(argument: string | undefined, flags: GenerateFlags, host
   try {
     engine = await createEngine({
       model: source,
+      ...(draft === undefined ? {} : { draft }),
       ...(adapter === undefined ? {} : { adapter }),
       ...(tier === undefined ? {} : { tier }),
       ...(kvType === undefined ? {} : { kvType }),

@@ -71,6 +71,7 @@ async function modelFacts(place: string | undefined) {
     bytes: data.size,
     contextLength: config.contextLength,
     vocabSize: config.vocabSize,
+    ...(source.draft ? { draft: source.draft().name } : {}),
     ...layerFacts(config),
   };
 }
@@ -101,6 +102,7 @@ function table({ adapter, driver, tier, tiers, features, limits, model }: Facts)
     ['layers', `${layers}; ${model.kvCaches} KV caches`],
     ['context', `${model.contextLength} tokens`],
     ['vocabulary', `${model.vocabSize} tokens`],
+    ['draft model', model.draft ?? 'none of its own'],
   ] as const;
   const width = Math.max(...rows.map(([name = '']) => name.length));
   return rows.map(([name = '', value = '']) => `${name.padEnd(width)}  ${value}`.trimEnd() + '\n').join('');

@@ -24,7 +24,7 @@ function sampleText(sample: Sample, place: number, prompt: TextPrompt, { bold, d
   return `${heading}\n${before}${sample.text}${after}`.trimEnd() + '\n';
 }
 
-/** What the run took, in two lines. */
+/** What the run took, in two lines; a third where drafts were made. */
 export function statsText(stats: GenerateStats): string {
   const { generatedTokens, decodeMs, tokensPerSecond, promptTokens, prefillMs, seed } = stats;
   const time = [
@@ -36,5 +36,25 @@ export function statsText(stats: GenerateStats): string {
     `KV held ${bytes(stats.kvBytes)} (unshared ${bytes(stats.kvBytesUnshared)})`,
     `read per step ${bytes(stats.kvReadBytesPerStep)} (unshared ${bytes(stats.kvReadBytesPerStepUnshared)})`,
   ];
-  return `${time.join(' · ')}\n${memory.join(' · ')}\n`;
+  const lines = [time.join(' · '), memory.join(' · '), ...draftFacts(stats)];
+  return lines.map((line) => `${line}\n`).join('');
+}
+
+/** What drafts gave: a line where there were any. */
+function draftFacts({ speculation, msPerToken }: GenerateStats): string[] {
+  if (!speculation) return [];
+  const { tokensPerRound, draftLength, acceptance, strategies } = speculation;
+  const { firstFinished: first, lastFinished: last, mean } = msPerToken;
+  const times = Object.entries({ first, last, mean }).flatMap(([name, ms]) =>
+    ms === undefined ? [] : [`${name} ${ms.toFixed(1)}`],
+  );
+  const facts = [
+    `drafts of ${draftLength.toFixed(1)}: ${tokensPerRound.toFixed(2)} tokens per round`,
+    `${(100 * acceptance).toFixed(0)} % accepted`,
+    ...strategies
+      .filter(({ accepted, rejected }) => accepted + rejected > 0)
+      .map(({ name, accepted, rejected }) => `${name} ${accepted} kept, ${rejected} rejected`),
+    `ms per token: ${times.join(', ')}`,
+  ];
+  return [facts.join(' · ')];
 }

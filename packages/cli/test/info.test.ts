@@ -18,6 +18,7 @@ it('says what the device and the model are', async () => {
     windows: [256],
     kvCaches: 5,
     contextLength: 2048,
+    draft: 'js-1m-draft',
   });
   expect(model.parameters / 1e6).toBeCloseTo(21.3, 1);
 });
@@ -27,4 +28,5 @@ it('is a table for people', async () => {
   expect(stdout).toMatch(/^adapter {2,}\S/);
   expect(stdout).toMatch(/^parameters +21\.3 M in 22\.7 MB$/m);
   expect(stdout).toMatch(/^layers +12, 10 of them with a window of 256 tokens; 5 KV caches$/m);
+  expect(stdout).toMatch(/^draft model +js-1m-draft$/m);
 });
