@@ -1,6 +1,7 @@
 import { defineCommand, type SubCommandsDef } from 'citty';
 import { js22m } from '@ensample/model-js';
 import { createEngine, type Engine } from '@ensample/runtime';
+import { InvalidOptionError } from '@ensample/tensor';
 import { deviceArgs, openDevice } from '../device-args.ts';
 import { settingOf, table, writeResult } from '../results.ts';
 import { passRow, type PassRow, type PassSetting, type TaskResult } from './suite.ts';
@@ -45,7 +46,7 @@ export const pass: SubCommandsDef[string] = defineCommand({
   async run({ args }) {
     const device = await openDevice(args);
     try {
-      const tasks = allTasks.slice(0, Number(args.tasks));
+      const tasks = firstTasks(args.tasks);
       const setting = settingOf(device, args.device);
       console.log(`${setting.device}, tier ${setting.tier}: js-22m, ${tasks.length} tasks\n${caution}`);
       const engine = await createEngine({ device, model: js22m() });
@@ -58,6 +59,14 @@ export const pass: SubCommandsDef[string] = defineCommand({
     }
   },
 });
+
+function firstTasks(text: string): readonly Task[] {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1 || count > allTasks.length) {
+    throw new InvalidOptionError(`--tasks is ${text}: it must be an integer from 1 up to ${allTasks.length}`);
+  }
+  return allTasks.slice(0, count);
+}
 
 async function passRows(engine: Engine, tasks: readonly Task[], args: Args): Promise<PassRow[]> {
   const rows: PassRow[] = [];
