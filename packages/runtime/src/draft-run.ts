@@ -71,14 +71,15 @@ export class DraftRun implements DraftStrategy {
     return this.#model.version;
   }
 
-  /** False once plain steps have left the draft model too far behind. */
+  /** False once plain steps have left the draft model too far behind: it is out for the rest of the run. */
   get keepsUp(): boolean {
     return this.#plainRounds + 2 <= catchUp;
   }
 
-  /** Tells of a round without a draft. */
+  /** Tells of a round without a draft. A model that can no longer catch up gives its pages back. */
   skip(): void {
     this.#plainRounds++;
+    if (!this.keepsUp) this.end();
   }
 
   /** Reserves what a round writes, and plans its steps. Call it before {@link propose}. */
