@@ -1,7 +1,5 @@
 import {
   adjust,
-  advance,
-  compact,
   createBatch,
   embed,
   matmul,
@@ -10,6 +8,7 @@ import {
   rope,
   sample,
   swiglu,
+  tally,
   tiers,
   uploadMatrix,
   type Device,
@@ -76,17 +75,16 @@ describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compile
     rmsNorm(recorder, { batch, x, weight: angles, y }, { width, eps: 1e-6, rows });
     swiglu(recorder, { batch, x, y }, { width, rows });
     rope(recorder, { batch, angles, x }, { heads: 2, headDim: 32, stride: width, rows });
-    adjust(
-      recorder,
-      { batch, sequences, logits: x, bias: angles, counts: u32(), adjusted: y },
-      { vocab, rows },
-    );
+    const adjusting = {
+      ...{ batch, sequences, states: u32(), history: u32(), counts: u32() },
+      ...{ logits: x, bias: angles, adjusted: y },
+    };
+    tally(recorder, adjusting, { vocab });
+    adjust(recorder, adjusting, { vocab, rows });
     sample(recorder, { batch, sequences, logits: x, adjusted: y, picks }, { vocab, rows });
-    advance(recorder, { batch, sequences, picks, stops: u32(), results: u32() });
-    compact(recorder, { batch, moves: u32() });
     const recording = await recorder.finish();
     recording.submit();
-    expect(recording.names).toEqual(['rms_norm', 'swiglu', 'rope', 'adjust', 'sample', 'advance', 'compact']);
+    expect(recording.names).toEqual(['rms_norm', 'swiglu', 'rope', 'tally', 'adjust', 'sample']);
     destroy();
   });
 });

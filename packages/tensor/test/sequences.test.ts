@@ -1,12 +1,13 @@
 import {
   adjust,
-  advance,
-  compact,
   encodeSequence,
-  finishedWord,
+  encodeState,
   kernel,
+  philoxChunk,
   sequenceWords,
-  status,
+  stateWords,
+  tally,
+  type AdjustTensors,
   type Device,
   type SequenceSampling,
 } from '@ensample/tensor';
@@ -19,38 +20,106 @@ import {
   seeded,
   tolerance,
   uploadBatch,
-  type TestRow,
+  type Scope,
 } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
-import { philox } from '../src/kernels/sample.wgsl.ts';
 
 const settings: SequenceSampling = {
-  seed: 0,
-  temperature: 1,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  start: 5,
-  end: 20,
-  counts: 0,
+  ...{ seed: 0, temperature: 1, topK: 0, topP: 1, minP: 0 },
+  ...{ repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0 },
+  ...{ start: 4, end: 40, history: 0, counts: 0 },
 };
+const penalties = [
+  { repetitionPenalty: 1.3, presencePenalty: 0, frequencyPenalty: 0 },
+  { repetitionPenalty: 1, presencePenalty: 0.7, frequencyPenalty: 0.4 },
+  { repetitionPenalty: 0.8, presencePenalty: -0.5, frequencyPenalty: 1.5 },
+];
+/** Not a multiple of a workgroup. */
+const vocab = 71;
+const prompt = [1, 2, 70, 1];
+const inPrompt = 2 ** 31;
+/** Words of each sequence's part of the history, which begins after the prompt's tokens. */
+const room = 12;
+/** Rows of each sequence: the pending token and three guesses. */
+const rows = 4;
 
-function sequencesOf(
-  device: Device,
-  list: readonly Partial<SequenceSampling>[],
-  finished: readonly number[] = [],
-) {
-  const words = Uint32Array.from(list.flatMap((one) => [...encodeSequence({ ...settings, ...one })]));
-  for (const index of finished) words[index * sequenceWords + finishedWord] = 1;
-  return device.upload<'u32'>('u32', [list.length, sequenceWords], words);
+const none = 0xffffffff;
+const guess = (token: number, origin: number) => (token | (origin << 24)) >>> 0;
+/** Where a sequence's own token is in the history. */
+const own = (sequence: number, index: number) => prompt.length + sequence * room + index;
+
+type World = AdjustTensors & { readonly biases: Float32Array; readonly values: Float32Array };
+
+/** Sequences before their first token, with one set of penalties each; token counts lie in another order. */
+function createWorld(device: Device, { own: keep }: Scope): World {
+  const random = seeded(3);
+  const sequences = penalties.flatMap((penalty, i) => [
+    ...encodeSequence({ ...settings, ...penalty, history: i * room, counts: 2 - i }),
+  ]);
+  const seen = Array.from({ length: vocab }, (_, token) => (prompt.includes(token) ? inPrompt : 0));
+  const history = [...prompt, ...new Array<number>(3 * room).fill(none)];
+  const values = random.normals(3 * rows * vocab);
+  const biases = random.normals(vocab);
+  const u32 = (shape: readonly number[], words: readonly number[]) =>
+    keep(device.upload('u32', shape, Uint32Array.from(words)));
+  return {
+    ...{ values, biases },
+    batch: keep(uploadBatch(device, [], 3 * rows)),
+    sequences: u32([3, sequenceWords], sequences),
+    states: u32(
+      [3, stateWords],
+      penalties.flatMap(() => [...encodeState(prompt.length)]),
+    ),
+    history: u32([history.length], history),
+    counts: u32([3, vocab], [...seen, ...seen, ...seen]),
+    logits: keep(device.upload('f32', [3 * rows, vocab], values)),
+    bias: keep(device.upload('f32', [vocab], biases)),
+    adjusted: keep(device.tensor('f32', [3 * rows, vocab])),
+  };
 }
+
+/** Says where a sequence's pending token is: its own token of this index, −1 for the prompt's last. */
+function moveTo(device: Device, { states }: World, sequence: number, index: number): void {
+  device.write(states, Uint32Array.of(prompt.length + index), 4 * stateWords * sequence);
+}
+
+/** Own tokens of a sequence, from index 0 on. */
+function write(device: Device, { history }: World, sequence: number, words: readonly number[]): void {
+  device.write(history, Uint32Array.from(words), 4 * own(sequence, 0));
+}
+
+/** Adjusts rows of each sequence, the first of them at its own token of this index. */
+async function adjusted(device: Device, world: World, first: readonly number[]): Promise<Float32Array> {
+  const places = first.flatMap((index, sequence) =>
+    Array.from({ length: rows }, (_, j) => ({ position: prompt.length + index + j, sequence })),
+  );
+  const batch = uploadBatch(device, places, 3 * rows);
+  await compute(device, (pass) => adjust(pass, { ...world, batch }, { vocab, rows: 3 * rows }));
+  batch.destroy();
+  return device.read(world.adjusted);
+}
+
+/** The same, where `said` is what each sequence has said up to each of its rows. */
+function expected(world: World, said: (sequence: number, row: number) => readonly number[]): number[] {
+  return penalties.flatMap((penalty, sequence) =>
+    Array.from({ length: rows }, (_, row) => {
+      const at = (sequence * rows + row) * vocab;
+      const seen = { prompt, output: said(sequence, row) };
+      return adjustReference(world.values.subarray(at, at + vocab), world.biases, seen, penalty);
+    }).flat(),
+  );
+}
+
+/** Own tokens of each sequence: prompt tokens, tokens twice, the lowest and the highest. */
+const texts = [
+  [9, 64, 9, 2, 0, 70, 9, 5],
+  [70, 70, 64, 1, 33, 64, 8, 8],
+  [0, 3, 3, 3, 1, 2, 69, 0],
+];
 
 await eachTier((device) => {
   test('philox4x32-10 gives the known answers of Random123', async () => {
-    const { own, destroy } = scope();
+    const { own: keep, destroy } = scope();
     const body = /* wgsl */ `
       @group(0) @binding(0) var<storage, read> counters: array<vec4u>;
       @group(0) @binding(1) var<storage, read> keys: array<vec2u>;
@@ -61,12 +130,13 @@ await eachTier((device) => {
     const ones = 0xffffffff;
     const pi = [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0];
     const counters = Uint32Array.from([0, 0, 0, 0, ones, ones, ones, ones, ...pi.slice(0, 4)]);
-    const y = own(device().tensor('u32', [3, 4]));
+    const y = keep(device().tensor('u32', [3, 4]));
     const inputs = {
-      counters: own(device().upload('u32', [3, 4], counters)),
-      keys: own(device().upload('u32', [3, 2], Uint32Array.from([0, 0, ones, ones, ...pi.slice(4)]))),
+      counters: keep(device().upload('u32', [3, 4], counters)),
+      keys: keep(device().upload('u32', [3, 2], Uint32Array.from([0, 0, ones, ones, ...pi.slice(4)]))),
     };
-    await compute(device(), (pass) => pass.run(kernel('philox', {}, philox, body), { ...inputs, y }, [3]));
+    const code = kernel('philox', {}, philoxChunk, body);
+    await compute(device(), (pass) => pass.run(code, { ...inputs, y }, [3]));
     expect(Array.from(await device().read(y), (word) => word.toString(16).padStart(8, '0'))).toEqual([
       ...['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8'],
       ...['408f276d', '41c83b0e', 'a20bc7c6', '6d5451fd'],
@@ -75,180 +145,99 @@ await eachTier((device) => {
     destroy();
   });
 
-  test('adjust applies bias and penalties, and counts what was generated', async () => {
-    const { own, destroy } = scope();
-    const random = seeded(3);
-    const vocab = 71;
-    const penalties = [
-      { repetitionPenalty: 1.3, presencePenalty: 0, frequencyPenalty: 0 },
-      { repetitionPenalty: 1, presencePenalty: 0.7, frequencyPenalty: 0.4 },
-      { repetitionPenalty: 0.8, presencePenalty: -0.5, frequencyPenalty: 1.5 },
-    ];
-    const prompts = [[1, 2, 70], [5], []];
-    // Inputs of successive steps: the first is the prompt's last token, the others were generated.
-    const steps = [
-      [70, 5, 0],
-      [9, 64, 9],
-      [9, 64, 1],
-      [2, 5, 9],
-    ];
-    const counts = new Uint32Array(3 * vocab);
-    prompts.forEach((prompt, s) => prompt.forEach((token) => (counts[(2 - s) * vocab + token] = 2 ** 31)));
-    const bias = random.normals(vocab);
-    const logits = random.normals(4 * vocab);
-    const shared = {
-      sequences: own(
-        sequencesOf(
-          device(),
-          penalties.map((p, s) => ({ ...p, counts: 2 - s })),
-        ),
-      ),
-      logits: own(device().upload('f32', [4, vocab], logits)),
-      bias: own(device().upload('f32', [vocab], bias)),
-      counts: own(device().upload('u32', [3, vocab], counts)),
-      adjusted: own(device().tensor('f32', [4, vocab])),
-    };
-    for (const [step, tokens] of steps.entries()) {
-      const rows = tokens.map((token, sequence) => ({
-        token,
-        sequence,
-        position: settings.start - 1 + step,
-      }));
-      const batch = own(uploadBatch(device(), rows, 4));
-      await compute(device(), (pass) => adjust(pass, { ...shared, batch }, { vocab, rows: 4 }));
-    }
-    const result = await device().read(shared.adjusted);
-    const expected = penalties.flatMap((p, s) => {
-      const output = steps.slice(1).map((tokens) => tokens[s]!);
-      return adjustReference(
-        logits.subarray(s * vocab, (s + 1) * vocab),
-        bias,
-        { prompt: prompts[s]!, output },
-        p,
+  describe('bias and penalties', () => {
+    test('count what was said up to a row: guesses for those after them, empty places nothing', async () => {
+      const kept = scope();
+      const world = createWorld(device(), kept);
+      // Sequence 0 is at the prompt's last token, its guesses of three origins; 1 has a place without a guess; 2 none.
+      const guesses = [texts[0]!.slice(0, 3), [], []];
+      write(
+        device(),
+        world,
+        0,
+        guesses[0]!.map((token, i) => guess(token, i + 1)),
       );
-    });
-    expectClose(result.subarray(0, 3 * vocab), expected, tolerance.f32);
-    expect(result.subarray(3 * vocab)).toEqual(new Float32Array(vocab));
-    const counted = await device().read(shared.counts);
-    expect(counted[2 * vocab + 9]).toBe(2);
-    expect(counted[2 * vocab + 70]).toBe(2 ** 31);
-    expect(counted[vocab + 5]).toBe(2 ** 31 + 1);
-    destroy();
-  });
-
-  describe('advance', () => {
-    /** One step: what the batch, the results and the finished flags are after it. */
-    async function step(
-      rows: readonly TestRow[],
-      picks: readonly number[],
-      finished: readonly number[] = [],
-    ) {
-      const { own, destroy } = scope();
-      const count = rows.length;
-      const tensors = {
-        batch: own(uploadBatch(device(), rows)),
-        sequences: own(
-          sequencesOf(
-            device(),
-            rows.map(() => ({})),
-            finished,
-          ),
-        ),
-        picks: own(
-          device().upload('u32', [count, 4], Uint32Array.from(picks.flatMap((p) => [p, 1000 + p, 0, 0]))),
-        ),
-        stops: own(device().upload('u32', [3], Uint32Array.from([2, 90, 91]))),
-        results: own(device().tensor('u32', [count, 4])),
-      };
-      await compute(device(), (pass) => advance(pass, tensors));
-      const chunks = (words: Uint32Array) =>
-        Array.from({ length: words.length / 4 }, (_, i) => [...words.slice(4 * i, 4 * i + 4)]);
-      const [head, ...batch] = chunks(await device().read(tensors.batch));
-      const words = await device().read(tensors.sequences);
-      const flags = rows.map((_, s) => words[s * sequenceWords + finishedWord]!);
-      const results = chunks(await device().read(tensors.results));
-      destroy();
-      return { rows: head![0]!, batch, flags, results };
-    }
-
-    test('a pick becomes the next input; stop tokens, the end and finished rows', async () => {
-      const rows = [
-        { token: 7, position: 9, leaf: 3, sequence: 0 },
-        { token: 7, position: 9, leaf: 4, sequence: 1 }, // draws a stop token
-        { token: 7, position: 18, leaf: 5, sequence: 2 }, // reaches its end, 20
-        { token: 7, position: 17, leaf: 6, sequence: 3 }, // one before it
-        { token: 7, position: 18, leaf: 7, sequence: 4 }, // both at once: the token decides
-        { token: 7, position: 9, leaf: 8, sequence: 5 }, // had stopped before
+      write(device(), world, 1, [...texts[1]!.slice(0, 3), guess(33, 2), none, guess(64, 255)]);
+      write(device(), world, 2, [...texts[2]!.slice(0, 5), none, none, none, 33]);
+      const first = [-1, 2, 4];
+      first.forEach((index, sequence) => moveTo(device(), world, sequence, index));
+      const said = [
+        [[], ...[1, 2, 3].map((count) => texts[0]!.slice(0, count))],
+        [texts[1]!.slice(0, 3), [70, 70, 64, 33], [70, 70, 64, 33], [70, 70, 64, 33, 64]],
+        new Array<number[]>(4).fill(texts[2]!.slice(0, 5)),
       ];
-      const after = await step(rows, [11, 90, 12, 13, 91, 14], [5]);
-      expect(after.rows).toBe(6);
-      expect(after.flags).toEqual([0, 1, 1, 0, 1, 1]);
-      expect(after.batch).toEqual([
-        [11, 10, 3, 0],
-        [7, 9, 4, 1], // rows that stop stay as they were: idling, they write again what they wrote
-        [7, 18, 5, 2],
-        [13, 18, 6, 3],
-        [7, 18, 7, 4],
-        [7, 9, 8, 5],
-      ]);
-      expect(after.results).toEqual([
-        [11, 1011, status.running, 10],
-        [90, 1090, status.stop, 10],
-        [12, 1012, status.length, 19],
-        [13, 1013, status.running, 18],
-        [91, 1091, status.stop, 19],
-        [14, 1014, status.idle, 10],
-      ]);
+      const result = await adjusted(device(), world, first);
+      expectClose(
+        result,
+        expected(world, (sequence, row) => said[sequence]![row]!),
+        tolerance.f32,
+      );
+      kept.destroy();
     });
 
-    test('when all have stopped, no rows are left for later steps', async () => {
-      const rows = Array.from({ length: 70 }, (_, sequence) => ({ position: 6, sequence }));
-      const finished = rows.map((_, i) => i).filter((i) => i !== 69);
-      expect(
-        (
-          await step(
-            rows,
-            rows.map(() => 1),
-            finished,
-          )
-        ).rows,
-      ).toBe(70);
-      expect(
-        (
-          await step(
-            rows,
-            rows.map((_, i) => (i === 69 ? 90 : 1)),
-            finished,
-          )
-        ).rows,
-      ).toBe(0);
+    test('tally counts what was decided, once; what was rejected leaves no trace', async () => {
+      const kept = scope();
+      const world = createWorld(device(), kept);
+      const add = () => compute(device(), (pass) => tally(pass, world, { vocab }));
+      // Own tokens that each sequence has after each round, of which the last is pending.
+      const lengths = [
+        [1, 0, 3],
+        [1, 4, 4],
+        [5, 5, 8],
+      ];
+      for (const now of lengths) {
+        now.forEach((length, sequence) => {
+          const rejected = [30, 31, 30].map((token) => guess(token, 1));
+          write(device(), world, sequence, [...texts[sequence]!.slice(0, length), ...rejected]);
+          moveTo(device(), world, sequence, length - 1);
+        });
+        // What no one overwrites is guessed again.
+        const said = (sequence: number, row: number) => [
+          ...texts[sequence]!.slice(0, now[sequence]),
+          ...[30, 31, 30].slice(0, row),
+        ];
+        const first = now.map((length) => length - 1);
+        const before = await adjusted(device(), world, first);
+        expectClose(before, expected(world, said), tolerance.f32);
+        await add();
+        expect(await adjusted(device(), world, first)).toEqual(before);
+        await add();
+        expect(await adjusted(device(), world, first)).toEqual(before);
+      }
+      const counts = await device().read(world.counts);
+      const states = await device().read(world.states);
+      texts.forEach((text, sequence) => {
+        const decided = text.slice(0, lengths.at(-1)![sequence]! - 1);
+        const times = Array.from({ length: vocab }, (_, token) => {
+          const said = decided.filter((other) => other === token).length;
+          return said + (prompt.includes(token) ? inPrompt : 0);
+        });
+        expect([...counts.subarray((2 - sequence) * vocab, (3 - sequence) * vocab)]).toEqual(times);
+        const position = prompt.length + decided.length;
+        expect([...states.subarray(sequence * stateWords, (sequence + 1) * stateWords)]).toEqual([
+          ...[position, 0, position, prompt.length - 1],
+        ]);
+      });
+      kept.destroy();
     });
-  });
 
-  test('compact keeps some rows, in a new order', async () => {
-    const { own, destroy } = scope();
-    const rows = Array.from({ length: 200 }, (_, i) => ({
-      token: i,
-      position: 2 * i,
-      leaf: 3,
-      sequence: 500 - i,
-    }));
-    const kept = rows
-      .map((_, i) => i)
-      .filter((i) => i % 3 === 1)
-      .reverse();
-    const moves = Uint32Array.from([kept.length, 0, ...kept.flatMap((i) => [i, i % 7])]);
-    const tensor = own(device().upload('u32', [201, 2], new Uint32Array(402)));
-    device().write(tensor, moves);
-    const batch = own(uploadBatch(device(), rows));
-    await compute(device(), (pass) => compact(pass, { batch, moves: tensor }));
-    const words = await device().read(batch);
-    expect(words[0]).toBe(kept.length);
-    expect([...words.slice(4, 4 + 4 * kept.length)]).toEqual(kept.flatMap((i) => [i, 2 * i, i % 7, 500 - i]));
-    // Once all have stopped (0 rows), none come back.
-    device().write(batch, Uint32Array.of(0));
-    await compute(device(), (pass) => compact(pass, { batch, moves: tensor }));
-    expect((await device().read(batch))[0]).toBe(0);
-    destroy();
+    test('tokens of the prompt are not generated, whatever the state says', async () => {
+      const kept = scope();
+      const world = createWorld(device(), kept);
+      // States as zeros leave them: nothing counted, not even the prompt.
+      device().write(world.states, new Uint32Array(3 * stateWords));
+      [0, 1, 2].forEach((sequence) => moveTo(device(), world, sequence, -1));
+      const untouched = await device().read(world.counts);
+      await compute(device(), (pass) => tally(pass, world, { vocab }));
+      expect(await device().read(world.counts)).toEqual(untouched);
+      device().write(world.states, new Uint32Array(3 * stateWords));
+      const result = await adjusted(device(), world, [-1, -1, -1]);
+      expectClose(
+        result,
+        expected(world, () => []),
+        tolerance.f32,
+      );
+      kept.destroy();
+    });
   });
 });

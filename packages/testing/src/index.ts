@@ -41,6 +41,15 @@ export {
   type Filters,
   type Penalties,
 } from './references/sampling.ts';
+export {
+  acceptReference,
+  promptLookupReference,
+  rejectionReference,
+  siblingLookupReference,
+  type Accepted,
+  type AcceptInput,
+  type LookupReferenceOptions,
+} from './references/speculation.ts';
 export { randomMatrix, type TestMatrix } from './weights.ts';
 export { bytesSource, packTensors, safetensorsFile, type TestTensor } from './safetensors.ts';
 export { tinyFiles, tinyModel, type TinyModel, type TinyModelOptions } from './tiny-model.ts';
