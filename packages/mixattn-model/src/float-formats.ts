@@ -21,6 +21,18 @@ export function widenF16(bits: Uint16Array): Float32Array<ArrayBuffer> {
   });
 }
 
+/** The bits of the nearest half-precision number, ties to even; too large becomes infinity. */
+export function narrowF16(value: number): number {
+  const size = Math.abs(value);
+  const exponent = Math.max(-14, Math.floor(Math.log2(size || 2 ** -14)));
+  const exact = size / 2 ** (exponent - 10);
+  const floor = Math.floor(exact);
+  const up = exact - floor > 0.5 || (exact - floor === 0.5 && floor % 2 === 1);
+  // Steps of 2¹⁰ and more carry into the exponent by themselves; subnormal numbers have fewer.
+  const bits = floor + (up ? 1 : 0) + (exponent + 14) * 1024;
+  return (value < 0 ? 0x8000 : 0) | Math.min(bits, 0x7c00);
+}
+
 /** bfloat16, as bits, to f32; exact: it is the upper half of an f32. */
 export function widenBF16(bits: Uint16Array): Float32Array<ArrayBuffer> {
   const words = new Uint32Array(bits.length);

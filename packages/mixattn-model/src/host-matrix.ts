@@ -12,13 +12,15 @@ interface Shape {
 
 /**
  * A weight matrix in host memory, [rows, columns], rows outermost. f16 values are their bits.
- * int8: value = data × scale, with one f16 scale for 32 columns (`scales` is [rows, columns / 32]).
+ * int8 and int4: value = data × scale, with one f16 scale for 32 columns (`scales` is [rows, columns / 32]); how int4
+ * packs two values in a byte is said at `HostMatrix` of `@ensample/tensor`.
  */
 export type HostMatrix = Shape &
   (
     | { format: 'f32'; data: Float32Array<ArrayBuffer> }
     | { format: 'f16'; data: Uint16Array<ArrayBuffer> }
     | { format: 'int8'; data: Int8Array<ArrayBuffer>; scales: Uint16Array<ArrayBuffer> }
+    | { format: 'int4'; data: Uint8Array<ArrayBuffer>; scales: Uint16Array<ArrayBuffer> }
   );
 
 /**
@@ -36,16 +38,17 @@ export function concatRows(matrices: readonly [HostMatrix, ...HostMatrix[]]): Ho
     );
   }
   const data = matrices.map((matrix) => matrix.data);
+  const scales = matrices.flatMap((matrix) => ('scales' in matrix ? [matrix.scales] : []));
   const shape = { rows: matrices.reduce((sum, matrix) => sum + matrix.rows, 0), columns };
   switch (format) {
     case 'f32':
       return { format, ...shape, data: join(Float32Array, data) };
     case 'f16':
       return { format, ...shape, data: join(Uint16Array, data) };
-    case 'int8': {
-      const scales = matrices.flatMap((matrix) => (matrix.format === 'int8' ? [matrix.scales] : []));
+    case 'int8':
       return { format, ...shape, data: join(Int8Array, data), scales: join(Uint16Array, scales) };
-    }
+    case 'int4':
+      return { format, ...shape, data: join(Uint8Array, data), scales: join(Uint16Array, scales) };
   }
 }
 

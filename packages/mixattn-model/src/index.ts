@@ -2,6 +2,7 @@ export { parseConfig, type LayerConfig, type ModelConfig } from './config.ts';
 export { Decoder, type Activations, type ForwardStep } from './decoder.ts';
 export { urlFiles, type ModelFiles, type ProgressEvent, type UrlFilesOptions } from './files.ts';
 export { concatRows, GROUP_SIZE, type HostMatrix } from './host-matrix.ts';
+export { dequantize, quantize, quantizedWeights, type QuantizedFormat } from './quantize.ts';
 export {
   openSafetensors,
   type ByteSource,

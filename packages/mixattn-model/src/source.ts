@@ -1,7 +1,8 @@
-import type { Device } from '@ensample/tensor';
+import { InvalidOptionError, type Device } from '@ensample/tensor';
 import { parseConfig, type ModelConfig } from './config.ts';
 import { Decoder } from './decoder.ts';
 import type { ModelFiles, ProgressEvent, UrlFilesOptions } from './files.ts';
+import { quantizedWeights, type QuantizedFormat } from './quantize.ts';
 import { openSafetensors } from './safetensors.ts';
 import { createTokenizer, type Tokenizer } from './tokenizer.ts';
 import { openWeights } from './weights.ts';
@@ -41,6 +42,8 @@ export interface DecoderSource {
 
 /** Options of {@link DecoderSource.load}. */
 export interface SourceLoadOptions {
+  /** Bring the weights to this format while loading; see `quantizedWeights`. Default: as they are stored. */
+  readonly weights?: QuantizedFormat;
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
 }
@@ -55,17 +58,27 @@ export type FilesOf = ModelFiles | ((options: UrlFilesOptions) => ModelFiles | P
 export function modelSource(name: string, files: FilesOf, frame?: PromptFrame): DecoderSource {
   return {
     name,
-    load: async (device, { onProgress, signal } = {}) => {
+    load: async (device, { onProgress, signal, weights } = {}) => {
+      checkFormat(weights);
       const download = { ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) };
       const found = typeof files === 'function' ? await files(download) : files;
       const { config, tokenizer } = await readText(found);
-      const model = await loadWeights(device, found, config, (layer) => {
+      const onLayer = (layer: number) => {
         onProgress?.({ status: 'upload', name, layer, layers: config.layers.length });
         signal?.throwIfAborted();
-      });
+      };
+      const model = await loadWeights(device, found, config, { onLayer, weights });
       return frame ? { model, tokenizer, frame } : { model, tokenizer };
     },
   };
+}
+
+const formats: readonly unknown[] = [undefined, 'int8', 'int4'];
+
+function checkFormat(weights: QuantizedFormat | undefined): void {
+  if (!formats.includes(weights)) {
+    throw new InvalidOptionError(`weights is ${JSON.stringify(weights)}: it must be 'int8' or 'int4'`);
+  }
 }
 
 async function readText(files: ModelFiles): Promise<{ config: ModelConfig; tokenizer: Tokenizer }> {
@@ -81,12 +94,14 @@ async function loadWeights(
   device: Device,
   files: ModelFiles,
   config: ModelConfig,
-  onLayer: (done: number) => void,
+  { onLayer, weights }: { onLayer: (done: number) => void; weights: QuantizedFormat | undefined },
 ): Promise<Decoder> {
   const name = 'model.safetensors';
   const file = await openSafetensors(await files.bytes(name), `${files.name}/${name}`);
   try {
-    return await Decoder.load(device, config, openWeights(config, file), onLayer);
+    const stored = openWeights(config, file);
+    const reader = weights ? quantizedWeights(stored, weights) : stored;
+    return await Decoder.load(device, config, reader, onLayer);
   } finally {
     await file.close();
   }

@@ -58,7 +58,8 @@ async function openModel(
   { loaded: target }: { readonly loaded: LoadedModel },
   options: LoadOptions & { readonly kvType?: 'f32' | 'f16' },
 ): Promise<DraftModel> {
-  const loaded = await source.load(device, options);
+  const { onProgress, signal } = options;
+  const loaded = await source.load(device, { ...(onProgress && { onProgress }), ...(signal && { signal }) });
   try {
     checkDraft(source.name, loaded, target);
     return new DraftModel(device, source.name, loaded, options.kvType);

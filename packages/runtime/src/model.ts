@@ -88,6 +88,8 @@ export type LoadProgress =
 
 /** Options of {@link ModelSource.load}. */
 export interface LoadOptions {
+  /** Bring the weights to groups of int8 or int4 while loading. Default: as they are stored. */
+  readonly weights?: 'int8' | 'int4';
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
 }

@@ -22,7 +22,7 @@ import { describe, expect, test } from 'vitest';
 /** Row capacities: each kernel's own range, its edges, and one past them. */
 const capacities = [1, 2, 3, 4, 5, 8, 13, 16, 17, 40, 70];
 /** Not multiples of 16 quads: the last round of a tile is short. */
-const columns: Readonly<Record<WeightFormat, number>> = { f32: 100, f16: 104, int8: 96 };
+const columns: Readonly<Record<WeightFormat, number>> = { f32: 100, f16: 104, int8: 96, int4: 96 };
 
 interface Case {
   readonly format: WeightFormat;
@@ -70,10 +70,10 @@ async function check(device: Device, tier: TierName, { format, store, outputs, m
 }
 
 await eachTier((device, tier) => {
-  describe.each(['f32', 'f16', 'int8'] as const)('matmul, %s weights', (format) => {
+  describe.each(['f32', 'f16', 'int8', 'int4'] as const)('matmul, %s weights', (format) => {
     test('of any row count', () => check(device(), tier, { format, store: 'assign', outputs: 131 }));
     test('in blocks of rows', async () => {
-      const rowBytes = columns[format] * { f32: 4, f16: 2, int8: 1 }[format];
+      const rowBytes = columns[format] * { f32: 4, f16: 2, int8: 1, int4: 0.5 }[format];
       await check(device(), tier, { format, store: 'assign', outputs: 37, maxBlockBytes: 15 * rowBytes });
     });
   });

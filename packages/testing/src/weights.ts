@@ -23,12 +23,22 @@ export function randomMatrix(
     const data = Uint16Array.from(exact, toHalf);
     return { host: { ...shape, format, data }, values: Float32Array.from(data, fromHalf) };
   }
+  const most = format === 'int8' ? 127 : 7;
   const groups = Array.from({ length: exact.length / 32 }, (_, g) => exact.subarray(32 * g, 32 * g + 32));
-  const scales = Uint16Array.from(groups, (group) => toHalf(Math.max(...group.map(Math.abs)) / 127));
+  const scales = Uint16Array.from(groups, (group) => toHalf(Math.max(...group.map(Math.abs)) / most));
   const scaleAt = (i: number) => fromHalf(scales[i >> 5] ?? 0);
-  const data = Int8Array.from(exact, (value, i) =>
-    Math.round(Math.max(-128, Math.min(127, value / scaleAt(i)))),
+  const levels = Int8Array.from(exact, (value, i) =>
+    Math.round(Math.max(-most - 1, Math.min(most, value / scaleAt(i)))),
   );
-  const values = Float32Array.from(data, (value, i) => value * scaleAt(i));
-  return { host: { ...shape, format, data, scales }, values };
+  const values = Float32Array.from(levels, (level, i) => level * scaleAt(i));
+  if (format === 'int8') return { host: { ...shape, format, data: levels, scales }, values };
+  return { host: { ...shape, format, data: packInt4(levels), scales }, values };
+}
+
+/** Of each eight values, byte i holds value i in its low and value 4 + i in its high half. */
+function packInt4(levels: Int8Array): Uint8Array {
+  return Uint8Array.from({ length: levels.length / 2 }, (_, byte) => {
+    const at = 8 * (byte >> 2) + (byte & 3);
+    return ((levels[at] ?? 0) & 15) | (((levels[at + 4] ?? 0) & 15) << 4);
+  });
 }

@@ -1,10 +1,10 @@
 import type { Device } from '../device.ts';
 import { InvalidModelError } from '../errors.ts';
 import type { GpuTensor } from '../tensor.ts';
-import { f16Quad, f16Wide, f32Quad, f32Wide, int8Quad, int8Wide } from './matrix.wgsl.ts';
+import { f16Quad, f16Wide, f32Quad, f32Wide, int4Quad, int4Wide, int8Quad, int8Wide } from './matrix.wgsl.ts';
 
-/** How a weight matrix is stored: plain f32, f16, or int8 in groups of 32 columns with f16 scales. */
-export type WeightFormat = 'f32' | 'f16' | 'int8';
+/** How a weight matrix is stored: plain f32, f16, or int8 or int4 in groups of 32 columns with f16 scales. */
+export type WeightFormat = 'f32' | 'f16' | 'int8' | 'int4';
 
 /** A weight matrix on the host, row-major `[rows, columns]`; f16 as bits. */
 export type HostMatrix = { readonly rows: number; readonly columns: number } & (
@@ -14,6 +14,15 @@ export type HostMatrix = { readonly rows: number; readonly columns: number } & (
       readonly format: 'int8';
       readonly data: Int8Array;
       /** f16 bits, `[rows, columns / 32]`; value = data · scale. */
+      readonly scales: Uint16Array;
+    }
+  | {
+      readonly format: 'int4';
+      /**
+       * `[rows, columns / 2]`: of each eight columns, byte i holds column i in its low and column 4 + i in its high
+       * half, from −8 to 7 in two's complement. So a word of four bytes unpacks to two vectors without shuffling.
+       */
+      readonly data: Uint8Array;
       readonly scales: Uint16Array;
     }
 );
@@ -44,6 +53,7 @@ export const decodeQuad: Readonly<Record<WeightFormat, string>> = {
   f32: f32Quad,
   f16: f16Quad,
   int8: int8Quad,
+  int4: int4Quad,
 };
 
 /** Decoding chunk per format, 16 bytes a call. */
@@ -51,12 +61,22 @@ export const decodeWide: Readonly<Record<WeightFormat, string>> = {
   f32: f32Wide,
   f16: f16Wide,
   int8: int8Wide,
+  int4: int4Wide,
 };
 
 /** The number of columns must be a multiple of this. */
-export const columnMultiple: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 8, int8: 32 };
+export const columnMultiple: Readonly<Record<WeightFormat, number>> = {
+  f32: 4,
+  f16: 8,
+  int8: 32,
+  int4: 32,
+};
 
-const bytesPerWeight: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 2, int8: 1 };
+/** Bytes of a value, without scales. */
+const bytesPerWeight: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 2, int8: 1, int4: 0.5 };
+
+/** Columns that share a scale, in the formats that have one. */
+const groupColumns = 32;
 
 /** A dispatch has at most 65 535 workgroups, and products compute as few as 4 outputs in one. */
 const maxBlockRows = 2 ** 17;
@@ -102,22 +122,23 @@ function checkShape(host: HostMatrix): void {
   if (columns % multiple !== 0) {
     throw new InvalidModelError(`${what} needs a number of columns that is a multiple of ${multiple}`);
   }
-  if (data.length !== rows * columns) {
-    throw new InvalidModelError(`${what} needs ${rows * columns} values, not ${data.length}`);
+  const bytes = rows * columns * bytesPerWeight[format];
+  if (data.byteLength !== bytes) {
+    throw new InvalidModelError(`${what} needs ${bytes} bytes, not ${data.byteLength}`);
   }
-  if (host.format === 'int8' && host.scales.length !== data.length / 32) {
-    throw new InvalidModelError(`${what} needs ${data.length / 32} scales, not ${host.scales.length}`);
+  const groups = (rows * columns) / groupColumns;
+  if ('scales' in host && host.scales.length !== groups) {
+    throw new InvalidModelError(`${what} needs ${groups} scales, not ${host.scales.length}`);
   }
 }
 
 function uploadBlock(device: Device, host: HostMatrix, first: number, end: number): MatrixBlock {
   const { columns } = host;
   const rows = end - first;
-  const data = host.data.subarray(first * columns, end * columns);
-  const scales =
-    host.format === 'int8'
-      ? host.scales.subarray((first * columns) / 32, (end * columns) / 32)
-      : new Uint16Array(2);
+  const perRow = host.data.length / host.rows;
+  const data = host.data.subarray(first * perRow, end * perRow);
+  const groups = columns / groupColumns;
+  const scales = 'scales' in host ? host.scales.subarray(first * groups, end * groups) : new Uint16Array(2);
   return {
     rows,
     words: uploadWords(device, data),
@@ -126,7 +147,7 @@ function uploadBlock(device: Device, host: HostMatrix, first: number, end: numbe
   };
 }
 
-function uploadWords(device: Device, data: Float32Array | Uint16Array | Int8Array): GpuTensor<'u32'> {
+function uploadWords(device: Device, data: HostMatrix['data']): GpuTensor<'u32'> {
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const aligned = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0;
   if (aligned)

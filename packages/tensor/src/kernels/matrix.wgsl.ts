@@ -2,7 +2,8 @@
  * How weights are stored and decoded. Each chunk declares the bindings \`words\` and \`scales\` and
  *   weight4(row, k4)      four values of a row, from column 4 * k4, before scaling
  *   group_scale(row, k4)  the scale of the group of 32 columns that they are in
- * \`dims.x\` is the number of columns. Only int8 reads \`scales\`.
+ * \`dims.x\` is the number of columns. Only int8 and int4 read \`scales\`; the 16 by which unpacked int4 values are too
+ * large is taken back there.
  */
 export const f32Quad = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
@@ -31,6 +32,20 @@ fn weight4(row: u32, k4: u32) -> vec4f { return vec4f(unpack4xI8(words[row * (di
 fn group_scale(row: u32, k4: u32) -> f32 {
   let group = row * (dims.x / 32u) + k4 / 8u;
   return unpack2x16float(scales[group / 2u])[group % 2u];
+}
+`;
+
+export const int4Quad = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<u32>;       // [rows, columns / 8]: columns 0 … 3 low, 4 … 7 high
+@group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
+
+fn weight4(row: u32, k4: u32) -> vec4f {
+  let word = words[row * (dims.x / 8u) + k4 / 2u];
+  return vec4f(unpack4xI8(select(word, word << 4u, k4 % 2u == 0u) & 0xf0f0f0f0u));
+}
+fn group_scale(row: u32, k4: u32) -> f32 {
+  let group = row * (dims.x / 32u) + k4 / 8u;
+  return unpack2x16float(scales[group / 2u])[group % 2u] * 0.0625;
 }
 `;
 
@@ -80,5 +95,25 @@ fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
 fn load_scale(row: u32, i: u32) -> f32 {
   let group = row * (dims.x / 32u) + i / 2u;
   return unpack2x16float(scales[group / 2u])[group % 2u];
+}
+`;
+
+export const int4Wide = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 32]: a load is a group
+@group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
+const QUADS = 8u;
+
+fn low4(word: u32) -> vec4f { return vec4f(unpack4xI8((word << 4u) & 0xf0f0f0f0u)); }
+fn high4(word: u32) -> vec4f { return vec4f(unpack4xI8(word & 0xf0f0f0f0u)); }
+
+fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
+  let w = words[row * (dims.x / 32u) + i];
+  return array<vec4f, QUADS>(
+    low4(w.x), high4(w.x), low4(w.y), high4(w.y), low4(w.z), high4(w.z), low4(w.w), high4(w.w),
+  );
+}
+fn load_scale(row: u32, i: u32) -> f32 {
+  let group = row * (dims.x / 32u) + i;
+  return unpack2x16float(scales[group / 2u])[group % 2u] * 0.0625;
 }
 `;
