@@ -5,10 +5,12 @@ import { defaultClientConditions, defineConfig, type UserConfig } from 'vite';
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
 const publicDir = path('node_modules/.public');
 
-/** What the page downloads of the model; the package has more in its folder. */
-for (const file of ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors']) {
-  const model = `models/js-22m/${file}`;
-  cpSync(path(`../../packages/model-js/${model}`), `${publicDir}/${model}`);
+/** What the page downloads of the model and its draft; the package has more in their folders. */
+for (const name of ['js-22m', 'js-1m-draft']) {
+  for (const file of ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors']) {
+    const model = `models/${name}/${file}`;
+    cpSync(path(`../../packages/model-js/${model}`), `${publicDir}/${model}`);
+  }
 }
 
 const config: UserConfig = defineConfig({

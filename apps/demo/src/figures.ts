@@ -6,6 +6,7 @@ export function describeRun({ info, tier }: Engine['device'], stats: GenerateSta
   return [
     `${adapter} (${tier.name})`,
     `${stats.tokensPerSecond.toFixed(1)} tokens/s`,
+    ...(stats.speculation ? [`${stats.speculation.tokensPerRound.toFixed(2)} tokens per round`] : []),
     `prefill ${stats.prefillMs.toFixed(0)} ms`,
     `KV ${megabytes(stats.kvBytes)}, unshared ${megabytes(stats.kvBytesUnshared)}`,
     `read per step ${megabytes(stats.kvReadBytesPerStep)}, unshared ${megabytes(stats.kvReadBytesPerStepUnshared)}`,

@@ -93,6 +93,7 @@ function readForm(): PromptedOptions {
     temperature: Number(text('temperature')),
     topP: Number(text('topP')),
     seed: Number(text('seed')),
+    draftLength: text('drafts') === 'none' ? 0 : 'auto',
     rank: 'mean-logprob',
   };
 }

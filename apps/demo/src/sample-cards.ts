@@ -48,7 +48,7 @@ export class SampleCards {
 }
 
 function facts({ index, meanLogprob, finishReason, tokens }: Sample): string {
-  const reason = { stop: 'ended', length: 'cut at the limit' }[finishReason];
+  const reason = { stop: 'ended', length: 'cut at the limit', time: 'out of time' }[finishReason];
   return `sample ${index} · ${meanLogprob.toFixed(3)} · ${reason} · ${tokens.length} tokens`;
 }
 
