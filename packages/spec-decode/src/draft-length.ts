@@ -1,23 +1,50 @@
 import { InvalidOptionError } from '@ensample/tensor';
 
-/** Decides how many tokens to draft in the next step; one length serves the whole batch. */
+/** Most tokens that a sample drafts in a round: l_limit of BASS. */
+export const maxDraftLength = 32;
+
+/** What a finished round says to its controller. */
+export interface RoundReport {
+  /** Draft length the round ran with; 0 for a plain step. */
+  readonly length: number;
+  /** Draft tokens kept, one count for each running sample, 0 to `length`; empty where all had stopped. */
+  readonly accepted: readonly number[];
+  /**
+   * Milliseconds the round took on the device; undefined where not measured well (first of its kind, or the device
+   * idled).
+   */
+  readonly ms: number | undefined;
+}
+
+/** Decides how many tokens to draft in the next round; one length serves the whole batch. */
 export interface DraftLengthController {
-  /** Tokens to draft for every sequence in the next step; at least 1. */
+  /** Tokens to draft for every sample in the next round; 0 is plain decoding. */
   readonly length: number;
   /**
-   * Reports a verified step.
+   * Reports a finished round. Two rounds are in flight: when a round is reported, the next has already been submitted
+   * with the length given before.
    *
-   * @param accepted draft tokens kept, one count for each sequence, 0 to `length`
-   * @throws InvalidOptionError where a count is out of that range, or there is none
+   * @throws InvalidOptionError where a count is out of its range
    */
-  observe(accepted: readonly number[]): void;
+  observe(report: RoundReport): void;
+}
+
+/**
+ * Always the same length.
+ *
+ * @param length tokens to draft, 0 to 32; 0 is plain decoding
+ * @throws InvalidOptionError for a length out of its range
+ */
+export function fixedController(length: number): DraftLengthController {
+  checkInteger('draftLength', length, 0, maxDraftLength);
+  return { length, observe: checkReport };
 }
 
 /** The constants of BASS; the defaults are the paper's. */
 export interface BassOptions {
-  /** First length (l0). Default 7; 1 to `limit`. */
+  /** First length (l0). Default 7, or `limit` where that is less; 1 to `limit`. */
   initial?: number;
-  /** Tokens more after a step in which some sequence kept its whole draft (l_incre). Default 2; 1 and up. */
+  /** Tokens more after a round in which some sample kept its whole draft (l_incre). Default 2; 1 and up. */
   increase?: number;
   /** A shorter length loses its `divisor`th part, rounded up (l_mod). Default 10; 1 and up. */
   divisor?: number;
@@ -26,8 +53,11 @@ export interface BassOptions {
 }
 
 /**
- * BASS, Algorithm 1 (arXiv 2404.15778): longer while some sequence keeps its whole draft; else shorter, faster after the
- * first miss, but never below the best count of the step. It follows the best sequence, so it grows with the batch.
+ * BASS, Algorithm 1 (arXiv 2404.15778): longer while some sample keeps its whole draft; else shorter, faster after the
+ * first miss, but never below the best count of the round. It follows the best sample, so it grows with the batch.
+ *
+ * The algorithm wants each report before it gives the next length: with two rounds in flight, use two controllers in
+ * turn. Plain rounds and rounds without running samples change nothing.
  *
  * @throws InvalidOptionError for an option out of its range
  */
@@ -39,14 +69,16 @@ export function bassController(options: BassOptions = {}): DraftLengthController
     get length() {
       return length;
     },
-    observe(accepted) {
-      checkCounts(accepted, length);
+    observe(report) {
+      checkReport(report);
+      const { length: drafted, accepted } = report;
+      if (drafted === 0 || accepted.length === 0) return;
       const best = Math.max(...accepted);
-      if (best === length) {
-        length = Math.min(length + increase, limit);
+      if (best === drafted) {
+        length = Math.min(drafted + increase, limit);
         missed = 0;
       } else {
-        length = Math.max(1, best, length - Math.ceil(length / divisor) - missed);
+        length = Math.max(1, best, drafted - Math.ceil(drafted / divisor) - missed);
         missed = 1;
       }
     },
@@ -54,7 +86,7 @@ export function bassController(options: BassOptions = {}): DraftLengthController
 }
 
 /**
- * Expected tokens a sequence gains in a step: the draft tokens kept, and the target's own that follows them,
+ * Expected tokens a sample gains in a round: the draft tokens kept, and the target's own that follows them,
  * (1 − α^(l+1)) / (1 − α).
  *
  * @param acceptance α, the chance that a draft token is kept where those before it were; 0 to 1
@@ -70,10 +102,10 @@ export function expectedTokens(acceptance: number, length: number): number {
 }
 
 function checked({
-  initial = 7,
   increase = 2,
   divisor = 10,
-  limit = 32,
+  limit = maxDraftLength,
+  initial = Math.min(7, limit),
 }: BassOptions): Required<BassOptions> {
   checkInteger('limit', limit, 1, 1024);
   checkInteger('initial', initial, 1, limit);
@@ -82,15 +114,16 @@ function checked({
   return { initial, increase, divisor, limit };
 }
 
-function checkCounts(accepted: readonly number[], length: number): void {
-  if (accepted.length === 0)
-    throw new InvalidOptionError('accepted is empty; expected one count for each sequence.');
+/** @throws InvalidOptionError where the length is none, or a count is not from 0 to the length. */
+export function checkReport({ length, accepted }: RoundReport): void {
+  checkInteger('length', length, 0, Number.MAX_SAFE_INTEGER);
   accepted.forEach((count, i) => {
     checkInteger(`accepted[${i}]`, count, 0, length);
   });
 }
 
-function checkInteger(name: string, value: number, min: number, max: number): void {
+/** @throws InvalidOptionError where `value` is not an integer from `min` to `max`. */
+export function checkInteger(name: string, value: number, min: number, max: number): void {
   if (Number.isInteger(value) && value >= min && value <= max) return;
   throw new InvalidOptionError(`${name} is ${value}; expected an integer from ${min} to ${max}.`);
 }

@@ -1,25 +1,15 @@
 import { InvalidOptionError } from '@ensample/tensor';
+import { seeded } from '@ensample/testing';
 import { describe, expect, it } from 'vitest';
-import { bassController, expectedTokens } from '../src/draft-length.ts';
-
-/** Mulberry32: uniform numbers in [0, 1). */
-function uniform(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { bassController, expectedTokens, fixedController } from '../src/draft-length.ts';
 
 /** Every draft token is kept with chance `acceptance` where those before it were; means over `steps`. */
 function simulate(acceptance: number, batch: number, steps: number): { tokens: number; length: number } {
   const controller = bassController();
-  const random = uniform(1000 * batch + 100 * acceptance);
+  const random = seeded(1000 * batch + 100 * acceptance);
   const kept = (): number => {
     let count = 0;
-    while (count < controller.length && random() < acceptance) count++;
+    while (count < controller.length && random.uniform() < acceptance) count++;
     return count;
   };
   let tokens = 0;
@@ -28,7 +18,7 @@ function simulate(acceptance: number, batch: number, steps: number): { tokens: n
     const accepted = Array.from({ length: batch }, kept);
     tokens += accepted.reduce((sum, count) => sum + count + 1, 0) / batch;
     length += controller.length;
-    controller.observe(accepted);
+    controller.observe({ length: controller.length, accepted, ms: undefined });
   }
   return { tokens: tokens / steps, length: length / steps };
 }
@@ -37,7 +27,7 @@ describe('bassController', () => {
   it('follows Algorithm 1 step by step', () => {
     const controller = bassController();
     const after = (...accepted: number[]): number => {
-      controller.observe(accepted);
+      controller.observe({ length: controller.length, accepted, ms: 3 });
       return controller.length;
     };
     expect(controller.length).toBe(7);
@@ -52,11 +42,30 @@ describe('bassController', () => {
 
   it('grows up to its limit', () => {
     const controller = bassController({ initial: 4, increase: 5, limit: 11 });
-    controller.observe([4]);
+    controller.observe({ length: 4, accepted: [4], ms: undefined });
     expect(controller.length).toBe(9);
-    controller.observe([9]);
-    controller.observe([11]);
+    controller.observe({ length: 9, accepted: [9], ms: undefined });
+    controller.observe({ length: 11, accepted: [11], ms: undefined });
     expect(controller.length).toBe(11);
+  });
+
+  it('starts at a limit below 7', () => {
+    expect(bassController({ limit: 3 }).length).toBe(3);
+  });
+
+  it('takes the length that the round ran with', () => {
+    const controller = bassController();
+    controller.observe({ length: 4, accepted: [4], ms: undefined });
+    expect(controller.length).toBe(6);
+  });
+
+  it('learns nothing from plain rounds and from rounds without samples', () => {
+    const controller = bassController();
+    controller.observe({ length: 7, accepted: [], ms: 3 });
+    controller.observe({ length: 0, accepted: [0, 0], ms: 3 });
+    expect(controller.length).toBe(7);
+    controller.observe({ length: 7, accepted: [0], ms: 3 });
+    expect(controller.length).toBe(6); // still the first miss
   });
 
   // Tokens a step and mean length for independent tokens, from a simulation of 20 000 steps made apart from this code.
@@ -76,19 +85,41 @@ describe('bassController', () => {
   it('refuses wrong counts and options', () => {
     const controller = bassController();
     expect(() => {
-      controller.observe([3, 8]);
+      controller.observe({ length: 7, accepted: [3, 8], ms: undefined });
     }).toThrow('accepted[1] is 8; expected an integer from 0 to 7.');
     expect(() => {
-      controller.observe([-1]);
+      controller.observe({ length: 7, accepted: [-1], ms: undefined });
     }).toThrow(InvalidOptionError);
     expect(() => {
-      controller.observe([]);
-    }).toThrow('accepted is empty; expected one count for each sequence.');
+      controller.observe({ length: 1.5, accepted: [1], ms: undefined });
+    }).toThrow('length is 1.5; expected an integer from 0');
     expect(controller.length).toBe(7);
     expect(() => bassController({ limit: 0 })).toThrow('limit is 0; expected an integer from 1 to 1024.');
     expect(() => bassController({ initial: 33 })).toThrow('initial is 33; expected an integer from 1 to 32.');
     expect(() => bassController({ increase: 1.5 })).toThrow('increase is 1.5; expected an integer');
     expect(() => bassController({ divisor: NaN })).toThrow('divisor is NaN; expected an integer');
+  });
+});
+
+describe('fixedController', () => {
+  it('keeps its length', () => {
+    for (const length of [0, 5, 32]) {
+      const controller = fixedController(length);
+      controller.observe({ length, accepted: [0, length], ms: 1 });
+      controller.observe({ length: 0, accepted: [], ms: undefined });
+      expect(controller.length).toBe(length);
+    }
+  });
+
+  it('refuses lengths out of range', () => {
+    expect(() => fixedController(33)).toThrow('draftLength is 33; expected an integer from 0 to 32.');
+    expect(() => fixedController(-1)).toThrow(InvalidOptionError);
+  });
+
+  it('refuses wrong counts', () => {
+    expect(() => {
+      fixedController(3).observe({ length: 3, accepted: [4], ms: undefined });
+    }).toThrow('accepted[0] is 4; expected an integer from 0 to 3.');
   });
 });
 
