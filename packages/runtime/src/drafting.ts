@@ -18,7 +18,7 @@ import type { ResolvedOptions } from './options.ts';
 export type Draft = DraftStrategy | ModelSource;
 
 /**
- * `'auto'`: what other samples and the prompt say, then the model's own draft, if it names one; `'none'`: no guesses;
+ * `'auto'`: what the prompt and the other samples say, then the model's own draft, if it names one; `'none'`: no guesses;
  * or the sources to use, in order: the first guess for a place wins, and a model, which always has one, comes last.
  */
 export type DraftOption = 'auto' | 'none' | Draft | readonly Draft[];
@@ -30,22 +30,30 @@ export interface Drafting {
 }
 
 /**
- * Loads what {@link DraftOption} asks for.
- * @throws InvalidOptionError for something else, or a model that does not fit the target; nothing stays loaded then.
+ * The drafts that {@link DraftOption} asks for.
+ * @throws InvalidOptionError for something else, or where a model is not the last.
  */
-export async function openDrafts(
-  device: Device,
-  option: DraftOption,
-  target: { readonly source: ModelSource; readonly loaded: LoadedModel },
-  options: LoadOptions & { readonly kvType?: 'f32' | 'f16' },
-): Promise<(DraftStrategy | DraftModel)[]> {
-  const drafts = draftsOf(option, target.source);
+export function draftsOf(option: DraftOption, target: ModelSource): Draft[] {
+  const drafts = listOf(option, target);
   const at = drafts.findIndex(isModel);
   if (at >= 0 && at < drafts.length - 1) {
     throw new InvalidOptionError(
       `draft has model ${drafts[at]?.name} before ${drafts.at(-1)?.name}: a model guesses every place, so put it last`,
     );
   }
+  return drafts;
+}
+
+/**
+ * Loads the models among drafts.
+ * @throws InvalidOptionError for a model that does not fit the target; nothing stays loaded then.
+ */
+export async function openDrafts(
+  device: Device,
+  drafts: readonly Draft[],
+  target: LoadedModel,
+  options: LoadOptions & { readonly kvType?: 'f32' | 'f16' },
+): Promise<(DraftStrategy | DraftModel)[]> {
   const opened: (DraftStrategy | DraftModel)[] = [];
   for (const draft of drafts)
     opened.push(isModel(draft) ? await openModel(device, draft, target, options) : draft);
@@ -55,7 +63,7 @@ export async function openDrafts(
 async function openModel(
   device: Device,
   source: ModelSource,
-  { loaded: target }: { readonly loaded: LoadedModel },
+  target: LoadedModel,
   options: LoadOptions & { readonly kvType?: 'f32' | 'f16' },
 ): Promise<DraftModel> {
   const { onProgress, signal } = options;
@@ -69,9 +77,9 @@ async function openModel(
   }
 }
 
-function draftsOf(option: DraftOption, target: ModelSource): Draft[] {
+function listOf(option: DraftOption, target: ModelSource): Draft[] {
   if (option === 'none') return [];
-  if (option === 'auto') return [siblingLookup(), promptLookup(), ...(target.draft ? [target.draft()] : [])];
+  if (option === 'auto') return [promptLookup(), siblingLookup(), ...(target.draft ? [target.draft()] : [])];
   const drafts: readonly unknown[] = Array.isArray(option) ? option : [option];
   return drafts.map((draft) => {
     if (isModel(draft) || isStrategy(draft)) return draft;

@@ -9,7 +9,7 @@ import {
 } from '@ensample/tensor';
 import { SpeculationCosts, type DraftStrategy } from '@ensample/spec-decode';
 import { DraftModel } from './draft-model.ts';
-import { openDrafts, type DraftOption } from './drafting.ts';
+import { draftsOf, openDrafts, type Draft, type DraftOption } from './drafting.ts';
 import { collect, leafPages } from './generation.ts';
 import { Lock } from './lock.ts';
 import type { LoadedModel, LoadOptions, ModelSource, Prompt, TextPrompt } from './model.ts';
@@ -47,8 +47,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const device = options.device ?? (await acquireDevice(options));
   try {
     checkKvType(device, options.kvType);
+    const drafts = draftsOf(options.draft ?? 'auto', options.model);
     const loaded = await options.model.load(device, options);
-    const engine = await makeEngine(device, loaded, options);
+    const engine = await makeEngine(device, loaded, drafts, options);
     options.onProgress?.({ status: 'ready', name: options.model.name });
     return engine;
   } catch (error) {
@@ -57,11 +58,15 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   }
 }
 
-async function makeEngine(device: Device, loaded: LoadedModel, options: EngineOptions): Promise<Engine> {
+async function makeEngine(
+  device: Device,
+  loaded: LoadedModel,
+  drafts: readonly Draft[],
+  options: EngineOptions,
+): Promise<Engine> {
   const opened: (DraftStrategy | DraftModel)[] = [];
   try {
-    const target = { source: options.model, loaded };
-    opened.push(...(await openDrafts(device, options.draft ?? 'auto', target, options)));
+    opened.push(...(await openDrafts(device, drafts, loaded, options)));
     return new Engine(device, options.device === undefined, loaded, opened, options);
   } catch (error) {
     for (const draft of opened) if (draft instanceof DraftModel) draft.destroy();

@@ -153,7 +153,8 @@ function* expire(text: SampleText, options: ResolvedOptions): Generator<StreamEv
 
 /** Best first where asked for; samples that ran out of time come last. */
 function rank(samples: readonly Sample[], { rank: order, returned }: ResolvedOptions): Sample[] {
-  const late = ({ finishReason }: Sample) => (finishReason === 'time' ? 1 : 0);
+  const late = ({ finishReason, tokens }: Sample) =>
+    finishReason === 'time' ? (tokens.length > 0 ? 1 : 2) : 0;
   const ordered =
     order === 'none'
       ? [...samples]
