@@ -1,14 +1,6 @@
 import { jsonObject, type JsonObject } from './json-object.ts';
-
-/** One layer's attention. */
-export interface LayerConfig {
-  /** `full`: a position sees all before it and itself; `sliding`: only the last `window` of them. */
-  kind: 'full' | 'sliding';
-  /** Positions seen, the own one included; present where `kind` is `sliding`. */
-  window?: number;
-  /** The layer whose K and V this one attends over; its own index where it computes them itself. */
-  kvSource: number;
-}
+import type { LayerConfig } from './layer-map.ts';
+import { parseLayers } from './parse-layers.ts';
 
 /** A decoder-only transformer with Llama blocks, as plain data. */
 export interface ModelConfig {
@@ -38,15 +30,10 @@ export interface ModelConfig {
 }
 
 const ARCHITECTURES = ['llama', 'mixattention'];
-const LAYER_KINDS = new Map<unknown, LayerConfig['kind']>([
-  [undefined, 'full'],
-  ['full_attention', 'full'],
-  ['sliding_attention', 'sliding'],
-]);
 
 /**
  * Reads a Hugging Face config.json of model_type `llama` or `mixattention`. Sliding windows and KV reuse come from
- * `layer_types`, `sliding_window` and `kv_source`; without them every layer is full and owns its KV.
+ * the keys that {@link parseLayers} knows.
  *
  * @throws InvalidModelError naming the key, its value and what is expected
  */
@@ -60,7 +47,7 @@ export function parseConfig(json: unknown): ModelConfig {
     architecture: typeof architecture === 'string' ? architecture : config.string('model_type'),
     vocabSize,
     ...parseSizes(config),
-    layers: parseLayers(config),
+    layers: parseLayers(json),
     normEps: config.number('rms_norm_eps', 1e-12, 0.1),
     ropeTheta: parseRopeTheta(config),
     contextLength: config.integer('max_position_embeddings', 1, 2 ** 24),
@@ -109,58 +96,6 @@ function parseSizes(
   const headDim = config.integer('head_dim', 32, 256, hiddenSize / heads);
   if (headDim % 4) config.refuse('head_dim', 'expected a multiple of 4');
   return { hiddenSize, intermediateSize, heads, kvHeads, headDim };
-}
-
-function parseLayers(config: JsonObject): LayerConfig[] {
-  const count = config.integer('num_hidden_layers', 1, 1024);
-  const types = config.array('layer_types');
-  const sources = config.array('kv_source');
-  if (types && types.length !== count) {
-    config.refuse('layer_types', `it has ${types.length} entries, num_hidden_layers is ${count}`);
-  }
-  if (sources && sources.length !== count) {
-    config.refuse('kv_source', `it has ${sources.length} entries, num_hidden_layers is ${count}`);
-  }
-  if (!types && config.raw('sliding_window') !== undefined) {
-    config.refuse(
-      'layer_types',
-      'with sliding_window it must say which layers are sliding_attention or full_attention',
-    );
-  }
-  const layers = Array.from({ length: count }, (_, i) =>
-    parseLayer(config, types?.[i], sources?.[i] ?? i, i),
-  );
-  layers.forEach((layer, i) => checkOwner(config, layers, layer, i));
-  return layers;
-}
-
-function parseLayer(config: JsonObject, type: unknown, kvSource: unknown, index: number): LayerConfig {
-  const kind = LAYER_KINDS.get(type);
-  if (kind === undefined) {
-    return config.refuse('layer_types', `entry ${index} must be full_attention or sliding_attention`);
-  }
-  if (typeof kvSource !== 'number' || !Number.isInteger(kvSource) || kvSource < 0 || kvSource > index) {
-    return config.refuse('kv_source', `entry ${index} must be the index of this layer or an earlier one`);
-  }
-  return kind === 'full'
-    ? { kind, kvSource }
-    : { kind, kvSource, window: config.integer('sliding_window', 1, 2 ** 24) };
-}
-
-function checkOwner(config: JsonObject, layers: LayerConfig[], layer: LayerConfig, index: number): void {
-  const owner = layers[layer.kvSource] ?? layer;
-  if (owner.kvSource !== layer.kvSource) {
-    config.refuse(
-      'kv_source',
-      `entry ${index} names layer ${layer.kvSource}, which reuses KV itself: name the owner`,
-    );
-  }
-  if (owner.kind !== layer.kind) {
-    config.refuse(
-      'kv_source',
-      `entry ${index} (${layer.kind}) names layer ${layer.kvSource} (${owner.kind}): layer_types must be the same`,
-    );
-  }
 }
 
 function parseRopeTheta(config: JsonObject): number {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { InvalidModelError } from '@ensample/tensor';
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../src/config.ts';
+import { formatLayerMap } from '../src/layer-map.ts';
 
 const llama = {
   architectures: ['LlamaForCausalLM'],
@@ -71,6 +72,24 @@ describe('parseConfig', () => {
     expect(config).toMatchObject({ ropeTheta: 5e5, eosTokenIds: [1, 2] });
   });
 
+  it('takes attention maps in the forms of the field', () => {
+    const kinds = (keys: object) => formatLayerMap(parseConfig({ ...llama, ...keys }).layers);
+    expect(kinds({ ...mixed, kv_source: null })).toBe('0s 1s 2');
+    expect(kinds({ sliding_window: 16, sliding_window_pattern: 2 })).toBe('0s 1 2s');
+    expect(kinds({ sliding_window: 16, sliding_window_pattern: 2, num_kv_shared_layers: 1 })).toBe('0s 1 0s');
+    expect(kinds({ sliding_window: 16, use_sliding_window: true, max_window_layers: 1 })).toBe('0 1s 2s');
+    const overrides = { reuse: { attn_config: { reuse_kv_layer_idx: -1 } } };
+    const order = [{ name: 'default' }, { name: 'reuse', repeat: 2 }];
+    expect(kinds({ block_overrides: { order, overrides } })).toBe('0 0 0');
+  });
+
+  it.each(['gemma3_text', 'gemma3n_text', 'qwen2', 'mpt'])(
+    'does not take %s for its blocks',
+    (model_type) => {
+      expect(() => parseConfig({ ...mixed, model_type })).toThrow('supported are llama and mixattention');
+    },
+  );
+
   const refused: [string, unknown, string][] = [
     ['an array', [], 'config.json: the content is []; expected a JSON object.'],
     [
@@ -135,13 +154,18 @@ describe('parseConfig', () => {
     [
       'a later owner',
       { ...mixed, kv_source: [1, 1, 2] },
-      'entry 0 must be the index of this layer or an earlier one',
+      'config.json (layer_types, sliding_window, kv_source): layer 0 reads the KV of layer 1, which comes later: the nearest that works is its own (0).',
     ],
-    ['a reused owner', { ...llama, kv_source: [0, 0, 1] }, 'entry 2 names layer 1, which reuses KV itself'],
+    [
+      'a reused owner',
+      { ...llama, kv_source: [0, 0, 1] },
+      'layer 2 reads the KV of layer 1, which itself reads',
+    ],
+    ['an owner by name', { ...llama, kv_source: [0, '0', 1] }, 'layer 1 reads the KV of layer "0"'],
     [
       'an owner of another kind',
       { ...mixed, kv_source: [0, 1, 1] },
-      'entry 2 (full) names layer 1 (sliding)',
+      'layer 2 reads the KV of layer 1, which is sliding (window 16) while it is full',
     ],
     [
       '4 bits',
