@@ -114,8 +114,7 @@ function rowOf(
     speedup: ms(plainResults) / ms(results),
     same: imposed === undefined ? shareOfSame(results, plainResults) : undefined,
   };
-  const tokens = results.reduce((sum, { stats }) => sum + stats.generatedTokens, 0);
-  if (imposed !== undefined) checkImposed(row, imposed, tokens);
+  if (imposed !== undefined) checkImposed(row, imposed, results);
   return row;
 }
 
@@ -127,10 +126,19 @@ function shareOfSame(results: readonly GenerateResult[], others: readonly Genera
 }
 
 /** Imposed acceptance must be what came out, within five standard deviations: else something else was timed. */
-function checkImposed({ draft, n, acceptance }: SpeculationRow, imposed: number, tokens: number): void {
-  if (Math.abs(acceptance - imposed) > 5 * Math.sqrt((imposed * (1 - imposed)) / tokens)) {
+function checkImposed(
+  { draft, n }: SpeculationRow,
+  imposed: number,
+  results: readonly GenerateResult[],
+): void {
+  const accepted = results.reduce((sum, { stats }) => sum + stats.acceptedDraftTokens, 0);
+  const compared = results.reduce(
+    (sum, { stats }) => sum + stats.acceptedDraftTokens / (stats.speculation?.acceptance || 1),
+    0,
+  );
+  if (Math.abs(accepted - imposed * compared) > 5 * Math.sqrt(imposed * (1 - imposed) * compared)) {
     throw new Error(
-      `${draft}, n = ${n}: ${imposed} of the guesses should have been right, and ${acceptance} were`,
+      `${draft}, n = ${n}: ${imposed} of the guesses should have been right, and ${accepted / compared} were`,
     );
   }
 }
