@@ -1,4 +1,5 @@
 import { Decoder } from '@ensample/mixattn-model';
+import { coupled, rejection } from '@ensample/spec-decode';
 import { InvalidOptionError, type Device } from '@ensample/tensor';
 import {
   adjustReference,
@@ -54,6 +55,10 @@ const outOfRange: Record<string, unknown[]> = {
   logprobs: [5, null],
   rank: ['best', 1],
   signal: [{}, 'now'],
+  draftLength: [-1, 33, 1.5, NaN, 'long', null],
+  acceptance: ['exact', 1, {}, null],
+  draftTemperature: [-0.1, 101, NaN, '1'],
+  timeBudgetMs: [0, -5, NaN, Infinity, '100'],
 };
 
 describe('options out of range', () => {
@@ -128,6 +133,10 @@ test('defaults', () => {
     frequencyPenalty: 0,
   });
   expect(rest).toMatchObject({ stop: [], stopTokenIds: [], ignoreEos: false, logprobs: false });
+  expect(rest).toMatchObject({ draftLength: 'auto', draftTemperature: 0.8, timeBudgetMs: Infinity });
+  expect(rest.acceptance).toBe(coupled);
+  expect(resolveOptions({ temperature: 0.3 }, 96).draftTemperature).toBe(0.3);
+  expect(resolveOptions({ acceptance: 'rejection' }, 96).acceptance).toBe(rejection);
   expect(resolveOptions({ n: 2, bestOf: 3 }, 96)).toMatchObject({
     samples: 3,
     returned: 2,

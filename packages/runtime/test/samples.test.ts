@@ -1,9 +1,10 @@
 import { js1mDraft } from '@ensample/model-js';
+import { promptLookup } from '@ensample/spec-decode';
 import { eachTier, expectNoErrors, expectNothingAllocated, testDevice } from '@ensample/testing';
 import type { Device } from '@ensample/tensor';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type Engine, type GenerateOptions, type PromptedOptions } from '../src/index.ts';
-import { prompt, tinyEngine } from './tiny-engine.ts';
+import { prompt, tinyEngine, tinySource } from './tiny-engine.ts';
 
 const base = { temperature: 0.9, topP: 0.98, seed: 11 } as const satisfies GenerateOptions;
 
@@ -22,12 +23,15 @@ async function alone(engine: Engine, n: number, options: PromptedOptions) {
 
 await eachTier((device, tier) => {
   // On the other tiers of a software driver the same code takes very long: a few tokens do there.
-  const [n, maxTokens] = tier === 'software' ? [16, 24] : [5, 4];
+  const [n, maxTokens, length] = tier === 'software' ? [16, 24, 40] : [3, 4, 12];
 
-  test('n samples are what n runs of one give', { timeout: 240_000 }, async () => {
-    using engine = await tinyEngine(device());
-    const options = { ...base, prompt: prompt(40), maxTokens };
-    expect(await tokens(engine.generate({ ...options, n }))).toEqual(await alone(engine, n, options));
+  test('n samples are what n runs of one give, with drafts and without', { timeout: 240_000 }, async () => {
+    const draft = [promptLookup({ shortest: 1 }), tinySource({ layers: '0s' })];
+    using engine = await tinyEngine(device(), {}, { draft, kvType: 'f32' });
+    const options = { ...base, prompt: prompt(length), maxTokens };
+    const expected = await alone(engine, n, { ...options, draftLength: 0 });
+    expect(await tokens(engine.generate({ ...options, n, draftLength: 0 }))).toEqual(expected);
+    expect(await tokens(engine.generate({ ...options, n, draftLength: 2 }))).toEqual(expected);
     expect(engine.kvMemory.used).toBe(0);
   });
 });

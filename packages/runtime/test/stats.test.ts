@@ -1,6 +1,7 @@
 import { expectNoErrors, expectNothingAllocated, testDevice } from '@ensample/testing';
 import type { Device } from '@ensample/tensor';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { expectCounts, oracle, rightGuesses } from './speculating.ts';
 import { prompt, tinyEngine } from './tiny-engine.ts';
 
 let device: Device;
@@ -60,4 +61,45 @@ test('without sharing there is nothing to save', async () => {
   using engine = await tinyEngine(device);
   const { stats } = await engine.generate({ prompt: prompt(100), maxTokens: 5 });
   expect(stats.kvReadBytesPerStep).toBe(stats.kvReadBytesPerStepUnshared);
+});
+
+/** What {@link oracle} makes of a sample of `tokens` tokens after a prompt of `promptTokens`. */
+function imposed(sample: number, promptTokens: number, tokens: number, draftLength: number) {
+  const counts = { rounds: 0, accepted: 0, guesses: 0 };
+  for (let drawn = 0; drawn < tokens; counts.rounds++) {
+    const right = rightGuesses(promptTokens - 1 + drawn, sample);
+    const places = Math.min(draftLength, tokens - drawn);
+    const accepted = Math.min(right, places);
+    counts.accepted += accepted;
+    counts.guesses += Math.min(right + 1, places);
+    drawn += Math.min(accepted + 1, tokens - drawn);
+  }
+  return counts;
+}
+
+test.each([1, 4, 7])('counts of drafts of %i, worked out by hand', async (draftLength) => {
+  const [n, maxTokens] = [5, 40];
+  const options = { prompt: prompt(30), n, maxTokens, seed: 8, ignoreEos: true, draftLength };
+  using plain = await tinyEngine(device, { layers: '0' }, { draft: 'none' });
+  const texts = (await plain.generate({ ...options, draftLength: 0 })).samples.map(({ tokens }) => tokens);
+  const right = oracle(device, texts);
+  using engine = await tinyEngine(device, { layers: '0' }, { draft: right.strategy });
+  const { stats } = await engine.generate(options);
+  right.destroy();
+  const each = texts.map((_, i) => imposed(i, 30, maxTokens, draftLength));
+  const sum = (key: keyof (typeof each)[number]) => each.reduce((total, counts) => total + counts[key], 0);
+  expectCounts(stats);
+  expect(stats).toMatchObject({
+    acceptedDraftTokens: sum('accepted'),
+    rejectedDraftTokens: sum('guesses') - sum('accepted'),
+    speculation: {
+      rounds: stats.steps,
+      draftLength,
+      tokensPerRound: (n * maxTokens) / sum('rounds'),
+      acceptance: sum('accepted') / sum('guesses'),
+    },
+  });
+  // The longest sample's rounds, and one that was under way when it ended.
+  const longest = Math.max(...each.map(({ rounds }) => rounds));
+  expect([longest, longest + 1]).toContain(stats.steps);
 });
