@@ -3,6 +3,7 @@ import { kindsOf, placesOf, type KvKind, type KvLayout, type LayerPlace } from '
 import { PagePool } from './pool.ts';
 import { deadPages, extendRun, trimRun, type PageRun, type Segment } from './segment.ts';
 import { Sequence } from './sequence.ts';
+import { defaultDraftLimit, pagesFor } from './sizing.ts';
 
 /** Options of {@link KvCache}. */
 export interface KvCacheOptions {
@@ -45,7 +46,12 @@ export class KvCache {
    * @throws OutOfMemoryError when a page is larger than a slab may be.
    */
   constructor(device: Device, layout: KvLayout, options: KvCacheOptions = {}) {
-    const { pageTokens = 32, draftLimit = 32, dtype = device.tier.kv, slabBytes = Infinity } = options;
+    const {
+      pageTokens = 32,
+      draftLimit = defaultDraftLimit,
+      dtype = device.tier.kv,
+      slabBytes = Infinity,
+    } = options;
     checkOptions(pageTokens, draftLimit);
     this.device = device;
     this.layout = layout;
@@ -89,6 +95,11 @@ export class KvCache {
     this.pools.forEach((pool, k) => pool.ensure(pages[k] ?? 0));
   }
 
+  /** Bytes by which {@link ensure} would make the cache larger; less than 0 where idle slabs are replaced by smaller ones. */
+  growth(pages: readonly number[]): number {
+    return this.pools.reduce((sum, pool, k) => sum + pool.growth(pages[k] ?? 0), 0);
+  }
+
   /** Frees slabs that nothing uses: after running out of memory, or to make room for others. */
   shrink(): void {
     for (const pool of this.pools) pool.shrink();
@@ -114,9 +125,7 @@ export class KvCache {
    * all of them, or a ring of window + draft limit + step tokens.
    */
   pagesFor(kind: KvKind, tokens: number, step: number): number {
-    const all = Math.ceil(tokens / this.pageTokens);
-    if (kind.window === undefined) return all;
-    return Math.min(all, Math.ceil((kind.window - 1 + this.draftLimit + step) / this.pageTokens) + 1);
+    return pagesFor(kind, tokens, step, this);
   }
 
   /** Lowest position that a sequence of `length` tokens may still need in a kind, `slack` tokens of rollback included. */

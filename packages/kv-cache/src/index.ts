@@ -14,6 +14,18 @@ export { oldest, type PageRun, type Segment } from './segment.ts';
 export { segmentChunk } from './segments.wgsl.ts';
 export { Sequence } from './sequence.ts';
 export {
+  defaultDraftLimit,
+  kvBytes,
+  longestDraft,
+  pageBytes,
+  pagesFor,
+  promptPages,
+  roundsInFlight,
+  samplePages,
+  type KvStorage,
+  type RunSize,
+} from './sizing.ts';
+export {
   headerWords,
   layOutTables,
   openEnd,

@@ -76,12 +76,28 @@ export class PagePool {
    * by as few slabs as can be.
    */
   ensure(pages: number): void {
-    const wanted = Math.min(pages, this.slabPages);
-    if (this.#free.some((free) => free.length >= wanted) && this.freePages >= pages) return;
-    const idle = this.freePages === this.totalPages;
-    if (idle) this.destroy();
-    const missing = idle ? pages : Math.max(wanted, pages - this.freePages, this.totalPages);
+    const missing = this.#missing(pages);
+    if (missing === 0) return;
+    if (this.#idle) this.destroy();
     for (let left = missing; left > 0; left -= this.slabPages) this.#addSlab(Math.min(left, this.slabPages));
+  }
+
+  /** Bytes, of all owners, by which {@link ensure} would make the pool larger; less than 0 where it would shrink. */
+  growth(pages: number): number {
+    const missing = this.#missing(pages);
+    const replaced = missing > 0 && this.#idle ? this.totalPages : 0;
+    return (missing - replaced) * this.pageBytes * this.shape.owners;
+  }
+
+  get #idle(): boolean {
+    return this.freePages === this.totalPages;
+  }
+
+  /** Pages that new slabs must have. */
+  #missing(pages: number): number {
+    const wanted = Math.min(pages, this.slabPages);
+    if (this.#free.some((free) => free.length >= wanted) && this.freePages >= pages) return 0;
+    return this.#idle ? pages : Math.max(wanted, pages - this.freePages, this.totalPages);
   }
 
   #addSlab(pages: number): void {

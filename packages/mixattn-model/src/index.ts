@@ -7,6 +7,7 @@ export { checkLayers, formatLayerMap, parseLayerMap, type LayerConfig } from './
 export { layersFromReuseIndices, type ReusingLayer } from './llm-foundry.ts';
 export { parseLayers } from './parse-layers.ts';
 export { attentionPreset, attentionPresets, type AttentionPreset, type PresetOptions } from './presets.ts';
+export { longestPrompt, mostSamples, planMemory, type MemoryOptions, type MemoryPlan } from './memory.ts';
 export {
   openSafetensors,
   type ByteSource,

@@ -1,4 +1,4 @@
-import type { Sequence } from '@ensample/kv-cache';
+import { roundsInFlight, type Sequence } from '@ensample/kv-cache';
 import {
   accept,
   clearGuesses,
@@ -59,9 +59,6 @@ interface Round {
   readonly read: Promise<ReadRows>;
 }
 
-/** Rounds submitted before the oldest one's results are awaited. */
-export const depth = 2;
-
 /**
  * Decodes all samples of a run in rounds: guesses, one step of the target for all rows, acceptance; a plain step where
  * the draft length is 0. Always one round ahead of what the host has read. Each sample keeps its own length; stopped
@@ -83,7 +80,7 @@ export class Decode {
     this.#options = options;
     const { stepper, samples, limit, strategies } = options;
     this.counters = new Counters(strategies.length);
-    this.#readback = new Readback(stepper.device, samples * (limit + 1), depth + 1);
+    this.#readback = new Readback(stepper.device, samples * (limit + 1), roundsInFlight + 1);
   }
 
   /** Forks a leaf per sample off `prefix`. */
@@ -218,7 +215,7 @@ export class Decode {
   /** Whether another round may be submitted before the oldest is read. */
   get mayRunAhead(): boolean {
     const { maxTokens } = this.#options;
-    return this.running > 0 && this.#inFlight.length < depth && this.counters.steps < maxTokens;
+    return this.running > 0 && this.#inFlight.length < roundsInFlight && this.counters.steps < maxTokens;
   }
 
   /**

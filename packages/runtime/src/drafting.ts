@@ -2,7 +2,6 @@ import {
   autoController,
   bassController,
   fixedController,
-  maxDraftLength,
   promptLookup,
   siblingLookup,
   type DraftLengthController,
@@ -95,16 +94,6 @@ function isModel(draft: unknown): draft is ModelSource {
 
 function isStrategy(draft: unknown): draft is DraftStrategy {
   return typeof (draft as Partial<DraftStrategy> | null)?.propose === 'function';
-}
-
-/** Rows of a step, at most: enough to fill a device, few enough that logits take no more than 256 MiB. */
-function mostRows(vocab: number): number {
-  return Math.min(2048, Math.floor(2 ** 28 / (4 * vocab)));
-}
-
-/** Longest draft for that many samples. */
-export function longestDraft(samples: number, vocab: number): number {
-  return Math.max(1, Math.min(maxDraftLength, Math.floor(mostRows(vocab) / samples) - 1));
 }
 
 /**

@@ -1,9 +1,9 @@
-import type { Sequence } from '@ensample/kv-cache';
+import { longestDraft, roundsInFlight, samplePages, type Sequence } from '@ensample/kv-cache';
 import { status } from '@ensample/spec-decode';
-import { Decode, depth, type SampleResult } from './decode.ts';
+import { Decode, type SampleResult } from './decode.ts';
 import { DraftModel } from './draft-model.ts';
 import { DraftRun } from './draft-run.ts';
-import { controllersOf, longestDraft, type Drafting } from './drafting.ts';
+import { controllersOf, type Drafting } from './drafting.ts';
 import type { Tokenizer } from './model.ts';
 import type { ResolvedOptions } from './options.ts';
 import type { GenerateResult, Sample, StreamEvent } from './result.ts';
@@ -40,28 +40,29 @@ export interface Parts {
 
 /** Sizes of a run. */
 interface Extent {
+  readonly samples: number;
   /** Tokens that the longest sample may have. */
   readonly maxTokens: number;
   /** Longest draft of a round. */
-  readonly limit: number;
-  /** Tokens that a sample may have of its own, guesses of rounds in flight included. */
-  readonly ownTokens: number;
+  readonly longestDraft: number;
 }
 
 function extentOf({ stepper, drafting }: Parts, promptTokens: number, options: ResolvedOptions): Extent {
   const { contextLength, vocabSize } = stepper.model.config;
-  const maxTokens = Math.min(options.maxTokens, contextLength - promptTokens);
-  const longest = longestDraft(options.samples, vocabSize);
-  const wanted = typeof options.draftLength === 'number' ? options.draftLength : longest;
-  const limit = drafting.strategies.length > 0 ? Math.min(longest, wanted) : 0;
-  return { maxTokens, limit, ownTokens: maxTokens + depth * (limit + 1) };
+  const { samples, draftLength } = options;
+  const most = longestDraft(samples, vocabSize);
+  const wanted = typeof draftLength === 'number' ? draftLength : most;
+  return {
+    samples,
+    maxTokens: Math.min(options.maxTokens, contextLength - promptTokens),
+    longestDraft: drafting.strategies.length > 0 ? Math.min(most, wanted) : 0,
+  };
 }
 
 /** Pages, by kind, that the samples of a run take besides their prompt. */
 export function leafPages(parts: Parts, promptTokens: number, options: ResolvedOptions): number[] {
   const { cache } = parts.stepper;
-  const { ownTokens, limit } = extentOf(parts, promptTokens, options);
-  return cache.kinds.map((kind) => options.samples * cache.pagesFor(kind, ownTokens, depth * (limit + 1)));
+  return samplePages(cache.kinds, extentOf(parts, promptTokens, options), cache);
 }
 
 /**
@@ -109,10 +110,10 @@ async function prepare(parts: Parts, start: Start, options: ResolvedOptions): Pr
   const { stepper, sampler, state, drafting } = parts;
   const { prompt, stops } = start;
   const { samples } = options;
-  const { maxTokens, limit, ownTokens } = extentOf(parts, prompt.length, options);
+  const { maxTokens, longestDraft: limit } = extentOf(parts, prompt.length, options);
   const { contextLength, vocabSize } = stepper.model.config;
   const room = { longest: longestDraft(samples, vocabSize), contextLeft: contextLength - prompt.length };
-  const lengths = controllersOf(drafting, options, room, depth);
+  const lengths = controllersOf(drafting, options, room, roundsInFlight);
   await stepper.ensurePages(
     `the KV of ${samples} samples of ${maxTokens} tokens`,
     leafPages(parts, prompt.length, options),
@@ -121,6 +122,7 @@ async function prepare(parts: Parts, start: Start, options: ResolvedOptions): Pr
   const rule = options.acceptance;
   const adjusting = adjusts(options);
   const prefix = (pages: readonly number[]) => start.draftPrefix(pages);
+  const ownTokens = maxTokens + roundsInFlight * (limit + 1);
   const run = { state, adjusting, rule, samples, prefix, ownTokens, limit };
   const strategies = drafting.strategies.map((strategy) =>
     strategy instanceof DraftModel ? new DraftRun(strategy, run) : strategy,

@@ -25,10 +25,12 @@ export {
 export { matmul, type Store } from './kernels/matmul.ts';
 export {
   columnMultiple,
+  matrixBytes,
   uploadMatrix,
   type HostMatrix,
   type Matrix,
   type MatrixBlock,
+  type MatrixShape,
   type WeightFormat,
 } from './kernels/matrix.ts';
 export { reducingKernel } from './kernels/reduce.ts';

@@ -93,9 +93,7 @@ export function uploadMatrix(
 ): Matrix {
   checkShape(host);
   const { format, rows, columns } = host;
-  const rowBytes = columns * bytesPerWeight[format];
-  // Pairs of f16 scales must not straddle two blocks, hence an even number of rows.
-  const blockRows = Math.min(maxBlockRows, Math.max(2, Math.floor(maxBlockBytes / rowBytes) & ~1));
+  const blockRows = rowsOfBlock(host, maxBlockBytes);
   const blocks: MatrixBlock[] = [];
   const destroy = () => {
     for (const block of blocks) for (const t of [block.words, block.scales, block.dims]) t.destroy();
@@ -113,6 +111,36 @@ export function uploadMatrix(
     0,
   );
   return { format, rows, columns, blocks, bytes, destroy };
+}
+
+/** Rows of a block; pairs of f16 scales must not straddle two, hence an even number. */
+function rowsOfBlock({ format, columns }: MatrixShape, maxBlockBytes: number): number {
+  const rowBytes = columns * bytesPerWeight[format];
+  return Math.min(maxBlockRows, Math.max(2, Math.floor(maxBlockBytes / rowBytes) & ~1));
+}
+
+/** What the size of a matrix follows from. */
+export interface MatrixShape {
+  readonly format: WeightFormat;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/**
+ * Bytes that {@link uploadMatrix} takes on a device.
+ * @param maxBlockBytes what the device can bind.
+ */
+export function matrixBytes(shape: MatrixShape, maxBlockBytes: number): number {
+  const { format, rows, columns } = shape;
+  const blockRows = rowsOfBlock(shape, maxBlockBytes);
+  const words = (bytes: number) => 4 * Math.ceil(bytes / 4);
+  let sum = 0;
+  for (let first = 0; first < rows; first += blockRows) {
+    const values = Math.min(blockRows, rows - first) * columns;
+    const scales = format === 'int8' || format === 'int4' ? words((2 * values) / groupColumns) : 4;
+    sum += words(values * bytesPerWeight[format]) + scales + 16;
+  }
+  return sum;
 }
 
 function checkShape(host: HostMatrix): void {
