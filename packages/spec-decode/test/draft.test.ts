@@ -109,6 +109,9 @@ await eachTier((device) => {
     ]);
     const batch = uploadRows(device(), own, rows, each);
     const logits = Float32Array.from({ length: rows.length * vocab }, () => 6 * random.uniform());
+    // Two tokens are the likeliest: a greedy draft takes the first.
+    for (const r of rows.keys())
+      logits[(r + 1) * vocab - 1] = Math.max(...logits.subarray(r * vocab, (r + 1) * vocab));
     const adjusted = own(device().upload('f32', [rows.length, vocab], logits));
     const picks = own(device().tensor('u32', [rows.length, 4]));
     const shape = [samples.length + 1, guesses, vocab];
