@@ -16,6 +16,7 @@ export { Sequence } from './sequence.ts';
 export {
   defaultDraftLimit,
   kvBytes,
+  largestFitting,
   longestDraft,
   pageBytes,
   pagesFor,

@@ -86,3 +86,14 @@ export function kvBytes(layout: KvLayout, run: RunSize, storage: KvStorage): num
     return sum + pages * owners.length * pageBytes(layout, storage);
   }, 0);
 }
+
+/** The largest integer from 1 to `most` that fits, where all below one that fits do too; 0 where none does. */
+export function largestFitting(most: number, fits: (value: number) => boolean): number {
+  let [low, high] = [0, most];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (fits(middle)) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}

@@ -1,4 +1,4 @@
-import { defaultDraftLimit, kvBytes, longestDraft, type KvLayout } from '@ensample/kv-cache';
+import { defaultDraftLimit, kvBytes, largestFitting, longestDraft, type KvLayout } from '@ensample/kv-cache';
 import { InvalidOptionError, matrixBytes, type WeightFormat } from '@ensample/tensor';
 import type { ModelConfig } from './config.ts';
 
@@ -58,7 +58,7 @@ export function planMemory(config: ModelConfig, options: MemoryOptions): MemoryP
 
 /** Most samples whose plan fits in `bytes`; 0 where not even one does. At most 256. */
 export function mostSamples(config: ModelConfig, bytes: number, options: Omit<MemoryOptions, 'n'>): number {
-  return largest(256, (n) => planMemory(config, { ...options, n }).total <= bytes);
+  return largestFitting(256, (n) => planMemory(config, { ...options, n }).total <= bytes);
 }
 
 /**
@@ -70,18 +70,10 @@ export function longestPrompt(
   options: Omit<MemoryOptions, 'promptTokens'>,
 ): number {
   const most = config.contextLength - options.maxTokens;
-  return largest(most, (promptTokens) => planMemory(config, { ...options, promptTokens }).total <= bytes);
-}
-
-/** The largest integer up to `most` that fits; what fits is taken to be an interval from 1. */
-function largest(most: number, fits: (value: number) => boolean): number {
-  let [low, high] = [0, most];
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    if (fits(middle)) low = middle;
-    else high = middle - 1;
-  }
-  return low;
+  return largestFitting(
+    most,
+    (promptTokens) => planMemory(config, { ...options, promptTokens }).total <= bytes,
+  );
 }
 
 /** Bytes of weights, norms and rotary tables. */

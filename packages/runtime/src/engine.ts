@@ -1,5 +1,5 @@
 import { Attention } from '@ensample/bifurcated-attn';
-import { KvCache, type KvMemory } from '@ensample/kv-cache';
+import { KvCache, promptPages, type KvMemory } from '@ensample/kv-cache';
 import {
   acquireDevice,
   InvalidOptionError,
@@ -10,7 +10,7 @@ import {
 import { SpeculationCosts, type DraftStrategy } from '@ensample/spec-decode';
 import { DraftModel } from './draft-model.ts';
 import { draftsOf, openDrafts, type Draft, type DraftOption } from './drafting.ts';
-import { collect, leafPages } from './generation.ts';
+import { checkFits, collect, leafPages } from './generation.ts';
 import { Lock } from './lock.ts';
 import type { LoadedModel, LoadOptions, ModelSource, Prompt, TextPrompt } from './model.ts';
 import { resolveOptions, stopIds, tokenId, type PromptedOptions } from './options.ts';
@@ -34,6 +34,11 @@ export interface EngineOptions extends LoadOptions {
   readonly tier?: TierName;
   /** Element type of the KV cache. Default: f16 where the tier has it, else f32. */
   readonly kvType?: 'f32' | 'f16';
+  /**
+   * Most bytes that the device may hold: weights, KV and working memory, with all else that was made on it. A run whose
+   * KV would go beyond is refused before anything is taken. Default: what the device can allocate.
+   */
+  readonly memoryBytes?: number;
   /** Receives one line when a software driver has to stand in for a GPU. Default: `console.warn`. */
   readonly onNotice?: (line: string) => void;
 }
@@ -47,6 +52,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const device = options.device ?? (await acquireDevice(options));
   try {
     checkKvType(device, options.kvType);
+    checkMemoryBytes(options.memoryBytes);
     const drafts = draftsOf(options.draft ?? 'auto', options.model);
     const loaded = await options.model.load(device, options);
     const engine = await makeEngine(device, loaded, drafts, options);
@@ -102,6 +108,11 @@ function checkKvType(device: Device, kvType: EngineOptions['kvType']): void {
   }
 }
 
+function checkMemoryBytes(bytes = Infinity): void {
+  if (typeof bytes === 'number' && bytes > 0) return;
+  throw new InvalidOptionError(`memoryBytes is ${String(bytes)}: it must be a number of bytes above 0`);
+}
+
 /**
  * A model on a device, ready to sample: many continuations of one prompt, whose KV is stored once and read once a
  * step for all of them.
@@ -121,7 +132,7 @@ export class Engine {
     ownsDevice: boolean,
     loaded: LoadedModel,
     strategies: readonly (DraftStrategy | DraftModel)[],
-    { kvType }: Pick<EngineOptions, 'kvType'>,
+    { kvType, memoryBytes = Infinity }: Pick<EngineOptions, 'kvType' | 'memoryBytes'>,
   ) {
     const { model, tokenizer } = loaded;
     this.device = device;
@@ -135,6 +146,7 @@ export class Engine {
       state: new RunState(device, model.config.vocabSize),
       drafting: { strategies, costs: new SpeculationCosts(draftCosts[device.tier.attention]) },
       tokenizer,
+      memoryBytes,
       lock: new Lock(),
       sessions: new Set(),
       check: () => {
@@ -211,6 +223,10 @@ export class Engine {
     const resolved = resolveOptions(options, vocabSize);
     stopIds(resolved, eosTokenIds); // refused before anything is computed
     const tokens = this.#promptTokens(prompt);
+    const { stepper } = this.#shared;
+    const { cache, prefillRows } = stepper;
+    const ahead = promptPages(cache.kinds, { promptTokens: tokens.length, prefillRows }, cache);
+    checkFits(this.#shared, tokens.length, resolved, ahead);
     const pages = leafPages(this.#shared, tokens.length, resolved);
     const session = await Session.start(this.#shared, tokens, options.signal, pages);
     try {

@@ -1,5 +1,6 @@
-import { longestDraft, roundsInFlight, samplePages, type Sequence } from '@ensample/kv-cache';
+import { largestFitting, longestDraft, roundsInFlight, samplePages, type Sequence } from '@ensample/kv-cache';
 import { status } from '@ensample/spec-decode';
+import { OutOfMemoryError } from '@ensample/tensor';
 import { Decode, type SampleResult } from './decode.ts';
 import { DraftModel } from './draft-model.ts';
 import { DraftRun } from './draft-run.ts';
@@ -34,6 +35,8 @@ export interface Parts {
   readonly state: RunState;
   readonly drafting: Drafting;
   readonly tokenizer: Tokenizer;
+  /** Most bytes that the engine's device may hold; Infinity where there is no limit. */
+  readonly memoryBytes: number;
   /** Throws when the engine was disposed of or its device lost. */
   check(): void;
 }
@@ -63,6 +66,39 @@ function extentOf({ stepper, drafting }: Parts, promptTokens: number, options: R
 export function leafPages(parts: Parts, promptTokens: number, options: ResolvedOptions): number[] {
   const { cache } = parts.stepper;
   return samplePages(cache.kinds, extentOf(parts, promptTokens, options), cache);
+}
+
+/**
+ * Refuses a run that would take more than the engine may, before anything is taken.
+ * @param promptPages pages, by kind, that the prompt still needs.
+ * @throws OutOfMemoryError that says what would fit.
+ */
+export function checkFits(
+  parts: Parts,
+  promptTokens: number,
+  options: ResolvedOptions,
+  promptPages: readonly number[] = [],
+): void {
+  const { cache, device } = parts.stepper;
+  const left = parts.memoryBytes - device.memory.bytes;
+  const growth = (changed: Partial<ResolvedOptions>) =>
+    cache.growth(
+      leafPages(parts, promptTokens, { ...options, ...changed }).map(
+        (pages, k) => pages + (promptPages[k] ?? 0),
+      ),
+    );
+  const wanted = growth({});
+  if (wanted <= Math.max(0, left)) return;
+  const samples = largestFitting(options.samples, (value) => growth({ samples: value }) <= left);
+  const maxTokens = largestFitting(options.maxTokens, (value) => growth({ maxTokens: value }) <= left);
+  const instead = [samples > 0 ? `${samples} samples` : '', maxTokens > 0 ? `${maxTokens} tokens each` : ''];
+  throw new OutOfMemoryError(
+    `${options.samples} samples of ${options.maxTokens} tokens would take ${wanted} bytes of KV, and ${left} of the engine's ` +
+      `memoryBytes (${parts.memoryBytes}) are left: ` +
+      (instead.join('') === ''
+        ? 'not even a token would fit'
+        : `${instead.filter(Boolean).join(', or ')}, would fit`),
+  );
 }
 
 /**
@@ -114,6 +150,7 @@ async function prepare(parts: Parts, start: Start, options: ResolvedOptions): Pr
   const { contextLength, vocabSize } = stepper.model.config;
   const room = { longest: longestDraft(samples, vocabSize), contextLeft: contextLength - prompt.length };
   const lengths = controllersOf(drafting, options, room, roundsInFlight);
+  checkFits(parts, prompt.length, options);
   await stepper.ensurePages(
     `the KV of ${samples} samples of ${maxTokens} tokens`,
     leafPages(parts, prompt.length, options),

@@ -86,3 +86,30 @@ test('numbers out of their range are refused', () => {
     'draftLength is 33',
   );
 });
+
+test('an engine refuses what goes beyond memoryBytes before it takes anything, and says what would fit', async () => {
+  const { config } = tinyModel();
+  const run = { promptTokens: 100, maxTokens: 60 };
+  const unlimited = await tinyEngine(device);
+  const working = device.memory.bytes;
+  unlimited.dispose();
+  const kv = (n: number) => planMemory(config, { ...platform(), ...run, n }).kv;
+  const engine = await tinyEngine(device, {}, { memoryBytes: working + kv(5) });
+  const options = { prompt: prompt(run.promptTokens), maxTokens: run.maxTokens };
+  await expect(engine.generate({ ...options, n: 6 })).rejects.toThrow(
+    /6 samples of 60 tokens .* 5 samples, or \d+ tokens each, would fit/,
+  );
+  expect(device.memory.bytes).toBe(working);
+  const refusal: unknown = await engine.generate({ ...options, n: 6 }).catch((error: unknown) => error);
+  const advised = Number(/(\d+) tokens each/.exec((refusal as Error).message)?.[1]);
+  expect(advised).toBeLessThan(run.maxTokens);
+  expect((await engine.generate({ ...options, n: 6, maxTokens: advised })).samples).toHaveLength(6);
+  engine.dispose();
+  const another = await tinyEngine(device, {}, { memoryBytes: working + kv(5) });
+  expect((await another.generate({ ...options, n: 5 })).samples).toHaveLength(5);
+  another.dispose();
+  const none = await tinyEngine(device, {}, { memoryBytes: working + 100 });
+  await expect(none.generate({ ...options, n: 2 })).rejects.toThrow('not even a token would fit');
+  none.dispose();
+  await expect(tinyEngine(device, {}, { memoryBytes: -1 })).rejects.toThrow('memoryBytes is -1');
+});
