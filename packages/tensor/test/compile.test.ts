@@ -28,7 +28,9 @@ function zeros(format: WeightFormat): HostMatrix {
   const length = vocab * width;
   if (format === 'f32') return { ...shape, format, data: new Float32Array(length) };
   if (format === 'f16') return { ...shape, format, data: new Uint16Array(length) };
-  return { ...shape, format, data: new Int8Array(length), scales: new Uint16Array(length / 32) };
+  const scales = new Uint16Array(length / 32);
+  if (format === 'int8') return { ...shape, format, data: new Int8Array(length), scales };
+  return { ...shape, format, data: new Uint8Array(length / 2), scales };
 }
 
 // Dawn's null backend compiles for every feature, whatever this machine's driver has.
@@ -43,7 +45,7 @@ describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compile
     device.destroy();
   });
 
-  test.each(['f32', 'f16', 'int8'] as const)('products and embedding, %s', async (format) => {
+  test.each(['f32', 'f16', 'int8', 'int4'] as const)('products and embedding, %s', async (format) => {
     const { own, destroy } = scope();
     const recorder = new Recorder(device);
     const batch = own(createBatch(device, rows));
