@@ -25,8 +25,8 @@ export interface ModelConfig {
   tieEmbeddings: boolean;
   /** Tokens that end a text; may be empty. */
   eosTokenIds: number[];
-  /** Absent for f32, f16 and bf16 weights. */
-  quantization?: { bits: 8; groupSize: 32 };
+  /** Absent for f32, f16 and bf16 weights. With 4 bits, single matrices may have 8, as embedding and output matrix should. */
+  quantization?: { bits: 4 | 8; groupSize: 32 };
 }
 
 const ARCHITECTURES = ['llama', 'mixattention'];
@@ -120,9 +120,10 @@ function parseEos(config: JsonObject, vocabSize: number): number[] {
 function parseQuantization(config: JsonObject): ModelConfig['quantization'] {
   const quantization = config.object('quantization_config');
   if (!quantization) return undefined;
+  const bits = quantization.raw('bits') === 4 ? 4 : 8;
   const expected = {
-    quant_method: 'group-int8',
-    bits: 8,
+    quant_method: `group-int${bits}`,
+    bits,
     group_size: 32,
     symmetric: true,
     scale_dtype: 'float16',
@@ -135,5 +136,5 @@ function parseQuantization(config: JsonObject): ModelConfig['quantization'] {
       );
     }
   }
-  return { bits: 8, groupSize: 32 };
+  return { bits, groupSize: 32 };
 }

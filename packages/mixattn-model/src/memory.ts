@@ -14,7 +14,7 @@ export interface MemoryOptions {
    * room for, 32 or what its rows allow.
    */
   readonly draftLength?: number;
-  /** Format of the weights. Default: int8 where the config says so, else f16. */
+  /** Format of the weights. Default: int8 or int4 where the config says so, else f16. */
   readonly weights?: WeightFormat;
   /** Element type of the KV cache. Default `'f16'`; devices without shader-f16 have f32. */
   readonly kvType?: 'f32' | 'f16';
@@ -79,7 +79,8 @@ export function longestPrompt(
 /** Bytes of weights, norms and rotary tables. */
 function weightBytes(config: ModelConfig, options: MemoryOptions): number {
   const { hiddenSize, intermediateSize, vocabSize, heads, kvHeads, headDim, contextLength } = config;
-  const { weights: format = config.quantization ? 'int8' : 'f16', maxBindingBytes = 2 ** 31 - 4 } = options;
+  const stored = config.quantization ? (`int${config.quantization.bits}` as const) : 'f16';
+  const { weights: format = stored, maxBindingBytes = 2 ** 31 - 4 } = options;
   const matrix = (rows: number, columns: number, as = format) =>
     matrixBytes({ format: as, rows, columns }, maxBindingBytes);
   const table = matrix(vocabSize, hiddenSize, format === 'int4' ? 'int8' : format);

@@ -75,6 +75,16 @@ async function readMatrix(file: SafetensorsFile, name: string): Promise<HostMatr
       const scales = await readF16(file, `${name}.weight_scale`);
       return { format: 'int8', rows, columns, data: view(Int8Array, await file.read(weight)), scales };
     }
+    case 'U8': {
+      const scales = await readF16(file, `${name}.weight_scale`);
+      return {
+        format: 'int4',
+        rows,
+        columns: 2 * columns,
+        data: view(Uint8Array, await file.read(weight)),
+        scales,
+      };
+    }
     case 'F16':
       return { format: 'f16', rows, columns, data: await readF16(file, weight) };
     default:
@@ -134,10 +144,12 @@ function checkTensors(config: ModelConfig, file: SafetensorsFile): void {
     const weight = `${name}.weight`;
     known.add(weight);
     const dtypes = ['F32', 'F16', 'BF16'];
+    const packed = shape.length === 2 && file.tensors.get(weight)?.dtype === 'U8';
     if (shape.length === 2 && config.quantization) dtypes.push('I8');
-    const dtype = checkTensor(file, weight, shape, dtypes);
-    if (dtype !== 'I8') continue;
+    if (packed && config.quantization?.bits === 4) dtypes.push('U8');
     const [rows = 0, columns = 0] = shape;
+    const dtype = checkTensor(file, weight, packed ? [rows, columns / 2] : shape, dtypes);
+    if (dtype !== 'I8' && dtype !== 'U8') continue;
     known.add(`${name}.weight_scale`);
     checkTensor(file, `${name}.weight_scale`, [rows, columns / GROUP_SIZE], ['F16']);
   }
@@ -164,7 +176,7 @@ function checkTensor(
   }
   if (!dtypes.includes(info.dtype)) {
     throw new InvalidModelError(
-      `${file.name}: tensor ${name} is ${info.dtype}; supported here: ${dtypes.join(', ')}. I8 needs quantization_config in config.json.`,
+      `${file.name}: tensor ${name} is ${info.dtype}; supported here: ${dtypes.join(', ')}. I8 and U8 (int4) need quantization_config in config.json.`,
     );
   }
   return info.dtype;

@@ -92,7 +92,7 @@ await eachTier((device, tier) => {
 
   test('an output matrix of its own', () => against({ tied: false }));
 
-  test.each(['f16', 'int8'] as const)('%s weights equal the same values in f32', async (weights) => {
+  test.each(['f16', 'int8', 'int4'] as const)('%s weights equal the same values in f32', async (weights) => {
     const [narrow, wide] = [false, true].map((widened) => tinyModel({ window, weights, widened }));
     expect(narrow!.values).toEqual(wide!.values);
     const expected = await logits(device(), wide!, whole);

@@ -1,7 +1,11 @@
 import { parseConfig, type ModelConfig, type ModelFiles } from '@ensample/mixattn-model';
 import { fromHalf, toHalf } from './half.ts';
 import { seeded, type Random } from './random.ts';
+import { packInt4 } from './weights.ts';
 import { bytesSource, packTensors, type TestTensor } from './safetensors.ts';
+
+/** With int4 the embedding and the output matrix are int8. */
+type Precision = 'f32' | 'f16' | 'int8' | 'int4';
 
 /** What a {@link tinyModel} is made of. */
 export interface TinyModelOptions {
@@ -12,7 +16,7 @@ export interface TinyModelOptions {
   /** Key/value heads for 4 query heads. Default 2. */
   readonly kvHeads?: 1 | 2 | 4;
   /** Precision of the weights. Default f32. */
-  readonly weights?: 'f32' | 'f16' | 'int8';
+  readonly weights?: Precision;
   /** Store those values as f32. Default false. */
   readonly widened?: boolean;
   /** The output matrix is the embedding. Default true. */
@@ -30,6 +34,8 @@ export interface TinyModel {
   readonly values: ReadonlyMap<string, Float32Array<ArrayBuffer>>;
 }
 
+const dtypes = { f16: 'F16', int8: 'I8', int4: 'U8' } as const;
+
 const sizes = { hidden: 64, intermediate: 96, vocab: 96, heads: 4, headDim: 32 } as const;
 
 /** A random decoder of four layers (hidden 64, head size 32, vocabulary 96): small enough for thousands of steps. */
@@ -41,13 +47,17 @@ export function tinyModel(options: TinyModelOptions = {}): TinyModel {
   const values = new Map<string, Float32Array<ArrayBuffer>>();
   for (const [name, shape] of shapes(configJson['kv_source'] as number[], options.kvHeads ?? 2, tied)) {
     const exact = shape.length === 1 ? norm(random, shape[0] ?? 0) : matrix(random, shape[1] ?? 1, shape);
-    const format = shape.length === 1 ? 'f32' : weights;
+    const table = name.startsWith('model.embed') || name.startsWith('lm_head');
+    const format = shape.length === 1 ? 'f32' : table && weights === 'int4' ? 'int8' : weights;
     const stored = quantise(exact, format);
+    const [rows = 0, columns = 0] = shape;
     values.set(name, stored.values);
     if (widened || format === 'f32') tensors[name] = { dtype: 'F32', shape, data: stored.values };
-    else tensors[name] = { dtype: format === 'f16' ? 'F16' : 'I8', shape, data: stored.data };
+    else {
+      const packed = format === 'int4' ? [rows, columns / 2] : shape;
+      tensors[name] = { dtype: dtypes[format], shape: packed, data: stored.data };
+    }
     if (!widened && stored.scales) {
-      const [rows = 0, columns = 0] = shape;
       tensors[`${name}_scale`] = { dtype: 'F16', shape: [rows, columns / 32], data: stored.scales };
     }
   }
@@ -57,7 +67,9 @@ export function tinyModel(options: TinyModelOptions = {}): TinyModel {
 function tinyConfig(options: TinyModelOptions): Record<string, unknown> {
   const { layers = '0s 1 0s 1', window = 16, kvHeads = 2, tied = true, contextLength = 512 } = options;
   const map = layers.split(' ');
-  const quantised = options.weights === 'int8' && !options.widened;
+  const bits = options.widened
+    ? undefined
+    : { int8: 8, int4: 4, f16: undefined, f32: undefined }[options.weights ?? 'f32'];
   return {
     architectures: ['MixAttentionForCausalLM'],
     model_type: 'mixattention',
@@ -76,17 +88,11 @@ function tinyConfig(options: TinyModelOptions): Record<string, unknown> {
     sliding_window: window,
     layer_types: map.map((layer) => (layer.endsWith('s') ? 'sliding_attention' : 'full_attention')),
     kv_source: map.map((layer) => parseInt(layer)),
-    ...(quantised ? { quantization_config: int8Config } : {}),
+    ...(bits ? { quantization_config: { ...groups, quant_method: `group-int${bits}`, bits } } : {}),
   };
 }
 
-const int8Config = {
-  quant_method: 'group-int8',
-  bits: 8,
-  group_size: 32,
-  symmetric: true,
-  scale_dtype: 'float16',
-};
+const groups = { group_size: 32, symmetric: true, scale_dtype: 'float16' };
 
 function shapes(kvSource: readonly number[], kvHeads: number, tied: boolean): [string, number[]][] {
   const { hidden, intermediate, vocab, heads, headDim } = sizes;
@@ -133,17 +139,19 @@ interface Stored {
   readonly scales?: Uint16Array;
 }
 
-function quantise(exact: Float32Array<ArrayBuffer>, format: 'f32' | 'f16' | 'int8'): Stored {
+function quantise(exact: Float32Array<ArrayBuffer>, format: Precision): Stored {
   if (format === 'f32') return { values: exact, data: exact };
   if (format === 'f16') {
     const data = Uint16Array.from(exact, toHalf);
     return { values: Float32Array.from(data, fromHalf), data };
   }
-  const groups = Array.from({ length: exact.length / 32 }, (_, g) => exact.subarray(32 * g, 32 * g + 32));
-  const scales = Uint16Array.from(groups, (group) => toHalf(Math.max(...group.map(Math.abs)) / 127));
+  const most = format === 'int8' ? 127 : 7;
+  const parts = Array.from({ length: exact.length / 32 }, (_, g) => exact.subarray(32 * g, 32 * g + 32));
+  const scales = Uint16Array.from(parts, (group) => toHalf(Math.max(...group.map(Math.abs)) / most));
   const scaleAt = (i: number) => fromHalf(scales[i >> 5] ?? 0);
-  const data = Int8Array.from(exact, (v, i) => Math.max(-127, Math.min(127, Math.round(v / scaleAt(i)))));
-  return { values: Float32Array.from(data, (value, i) => value * scaleAt(i)), data, scales };
+  const levels = Int8Array.from(exact, (v, i) => Math.max(-most, Math.min(most, Math.round(v / scaleAt(i)))));
+  const values = Float32Array.from(levels, (level, i) => level * scaleAt(i));
+  return { values, data: format === 'int8' ? levels : packInt4(levels), scales };
 }
 
 /** The files of a model; the tokenizer's are left out. */

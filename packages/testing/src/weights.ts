@@ -36,7 +36,7 @@ export function randomMatrix(
 }
 
 /** Of each eight values, byte i holds value i in its low and value 4 + i in its high half. */
-function packInt4(levels: Int8Array): Uint8Array {
+export function packInt4(levels: Int8Array): Uint8Array<ArrayBuffer> {
   return Uint8Array.from({ length: levels.length / 2 }, (_, byte) => {
     const at = 8 * (byte >> 2) + (byte & 3);
     return ((levels[at] ?? 0) & 15) | (((levels[at + 4] ?? 0) & 15) << 4);
