@@ -27,6 +27,8 @@ interface GenerateFlags extends DeviceFlags, DraftFlags, Omit<GenerateOptions, '
   readonly suffix?: string;
   readonly model?: string;
   readonly kvType?: 'f32' | 'f16';
+  readonly weights?: 'int8' | 'int4';
+  readonly memoryBytes?: number;
   readonly json?: boolean;
 }
 
@@ -41,7 +43,12 @@ export function addGenerate(program: Command, host: Host): void {
   addSampling(command);
   addStopping(command);
   addSpeculation(command);
-  command.addOption(new Option('--kv-type <type>', 'element type of the KV cache').choices(['f32', 'f16']));
+  command
+    .addOption(new Option('--kv-type <type>', 'element type of the KV cache').choices(['f32', 'f16']))
+    .addOption(
+      new Option('--weights <format>', 'bring weights to it (default: as stored)').choices(['int8', 'int4']),
+    )
+    .option('--memory-bytes <count>', 'refuse a run that would take more (default: what fits)', number);
   addCommonFlags(command).action((prompt: string | undefined, flags: GenerateFlags) =>
     generate(prompt, flags, host),
   );
@@ -78,7 +85,8 @@ function addStopping(command: Command): void {
 }
 
 async function generate(argument: string | undefined, flags: GenerateFlags, host: Host): Promise<void> {
-  const { json, model, draft, adapter, tier, kvType, fileName, suffix, ...sampling } = flags;
+  const { json, model, draft, adapter, tier, kvType, weights, memoryBytes, fileName, suffix, ...sampling } =
+    flags;
   const { source, framed } = chooseModel(model);
   if (!framed && (fileName ?? suffix) !== undefined) {
     throw new InvalidOptionError('--file-name and --suffix go with the built-in model: leave out --model');
@@ -97,6 +105,8 @@ async function generate(argument: string | undefined, flags: GenerateFlags, host
       ...(adapter === undefined ? {} : { adapter }),
       ...(tier === undefined ? {} : { tier }),
       ...(kvType === undefined ? {} : { kvType }),
+      ...(weights === undefined ? {} : { weights }),
+      ...(memoryBytes === undefined ? {} : { memoryBytes }),
       onProgress: (progress) => status.loading(progress),
       onNotice: (line) => status.notice(line),
       signal: host.signal,
