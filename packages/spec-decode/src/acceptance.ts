@@ -37,6 +37,7 @@ export interface JudgeShape {
  * picks, which `sample` drew from the target, before they are compared.
  */
 export interface AcceptanceRule {
+  /** Engines keep what they recorded by it: rules that differ need different names. */
   readonly name: string;
   /** Whether the draft model must write down what its guesses were drawn from. */
   readonly needsLaws: boolean;
