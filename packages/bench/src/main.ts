@@ -7,6 +7,7 @@ import { ablation } from './ablation/command.ts';
 import { deviceArgs, openDevice } from './device-args.ts';
 import { benchGolden, type GoldenRow } from './golden.ts';
 import { pass } from './pass/command.ts';
+import { quality, qualityText } from './quality/command.ts';
 import { settingOf, table, writeResult } from './results.ts';
 import { benchSamples, type SamplesRow } from './samples.ts';
 import { speculation } from './speculation/command.ts';
@@ -110,6 +111,6 @@ function printed(row: SamplesRow): Record<string, string | number> {
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'Benchmarks of Ensample' },
-    subCommands: { ablation, golden, pass, samples, speculation },
+    subCommands: { ablation, golden, pass, quality, 'quality-text': qualityText, samples, speculation },
   }),
 );
