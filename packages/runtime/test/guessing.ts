@@ -27,17 +27,17 @@ export const draftModel: ModelSource = smallSource({ layers: '0', contextLength:
 export const prompt: readonly number[] = [5, 7, 4, 3, 4, 12, 6, 14, 7, 0, 6, 9, 7];
 
 /** How the target's tokens are drawn, unless a test says otherwise. */
-export const filters: Filters = { temperature: 1.2, topK: 9, topP: 0.9, minP: 0 };
+export const filters: Filters = { temperature: 1.7, topK: 9, topP: 0.9, minP: 0 };
 
 /** What guesses, and at which temperature. One equal token or two suffice for the lookups. */
 export const strategies: Readonly<Record<string, Guessing>> = {
-  'a draft model': { draft: [draftModel], draftTemperature: 2 },
+  'a draft model': { draft: [draftModel], draftTemperature: 0.8 },
   'a draft model that is greedy': { draft: [draftModel], draftTemperature: 0 },
   'prompt lookup': { draft: [promptLookup({ shortest: 1 })] },
   'sibling lookup': { draft: [siblingLookup({ shortest: 1 })] },
   'all of them': {
     draft: [siblingLookup({ shortest: 1 }), promptLookup({ shortest: 2 }), draftModel],
-    draftTemperature: 0.7,
+    draftTemperature: 1.2,
   },
 };
 
@@ -77,7 +77,7 @@ export interface Drawn {
   readonly stats: readonly GenerateStats[];
 }
 
-/** Draws with rule `rejection`, a run for each draft length; no seed is used twice. */
+/** Draws with rule `rejection`, a run for each draft length. No seed is used twice, for other lengths neither. */
 export async function draw(
   device: Device,
   { draft, ...guessing }: Guessing,
@@ -89,7 +89,7 @@ export async function draw(
   const texts: (readonly number[])[] = [];
   const stats: GenerateStats[] = [];
   for (const [run, draftLength] of lengths.entries()) {
-    const drawing = { ...filters, ...guessing, draftLength, seed: 1000 * run } as const;
+    const drawing = { ...filters, ...guessing, draftLength, seed: seeds(draftLength, run) } as const;
     const result = await session.generate({
       ...drawing,
       ...{ acceptance: 'rejection', ignoreEos: true },
@@ -99,6 +99,10 @@ export async function draw(
     stats.push(result.stats);
   }
   return { texts, stats };
+}
+
+function seeds(length: number | 'bass', run: number): number {
+  return 1000 * (100 * (length === 'bass' ? 0 : length) + run);
 }
 
 /** Rule `rejection` with a mistake in it: `right`, a piece of its shader, is replaced by `wrong`. */

@@ -6,7 +6,7 @@ import type { ModelSource } from '../src/index.ts';
 /** Chances of the right law lie above this but for once in a million tests. */
 export const least = 1e-6;
 /** Chances of a wrong one must be far below. */
-export const clearlyWrong = 1e-12;
+export const clearlyWrong = 1e-9;
 
 /** Probabilities of the tokens after a text. */
 export type NextLaw = readonly number[];

@@ -26,14 +26,14 @@ const cases: Record<string, [TortureOptions, TortureRun[]]> = {
     { target: { layers: '0 1' }, draft: { layers: '0', seed: 5 }, pageTokens: 4 },
     [
       { seed: 131, n: 4, maxTokens: 30, draftLength: 5 },
-      { seed: 289, n: 5, maxTokens: 60, draftLength: 'bass', stopTokenIds },
+      { seed: 289, n: 5, maxTokens: 40, draftLength: 'bass', stopTokenIds },
     ],
   ],
   'windows of 16 and shared KV, pages of 8, the draft with a window': [
     { target: { layers: '0s 1 0s 1' }, draft: { layers: '0s', seed: 5 }, pageTokens: 8 },
     [
-      { seed: 131, n: 4, maxTokens: 60, draftLength: [3, 0, 1, 0, 0, 8] },
-      { seed: 289, n: 6, maxTokens: 60, draftLength: 3, stopTokenIds },
+      { seed: 131, n: 4, maxTokens: 44, draftLength: [3, 0, 1, 0, 0, 8] },
+      { seed: 289, n: 5, maxTokens: 60, draftLength: 3, stopTokenIds },
     ],
   ],
   'a window of 5 on pages of 32, lookups before the draft': [
@@ -49,7 +49,7 @@ const cases: Record<string, [TortureOptions, TortureRun[]]> = {
   ],
 };
 
-test.each(Object.entries(cases))('%s', async (_name, [options, runs]) => {
+test.each(Object.entries(cases))('%s', { timeout: 120_000 }, async (_name, [options, runs]) => {
   using torture = await Torture.start(device, options);
   const session = await torture.engine.prefill(prompt(40));
   for (const run of runs) {
@@ -75,6 +75,19 @@ test('prompts that branch: samples of every level', async () => {
     await torture.run(session!, { seed: 131 + 50 * i, n: 3, maxTokens: 16, draftLength: 3 });
   for (const session of [root, twig, other, branch, last]) session!.dispose();
   expect(torture.used).toEqual([0, 0]);
+});
+
+test('samples that stop give their pages back while the others go on', async () => {
+  const models = { target: { layers: '0s 1' }, draft: { layers: '0s', seed: 5 } };
+  using torture = await Torture.start(device, { ...models, pageTokens: 8 });
+  const session = await torture.engine.prefill(prompt(10));
+  const run = { seed: 700, n: 8, maxTokens: 100, draftLength: 2, stopTokenIds };
+  const used = await torture.usedOver(session, run);
+  for (const cache of [0, 1]) {
+    const bytes = used.map((all) => all[cache]!);
+    expect(bytes.at(-1)).toBeLessThan(Math.max(...bytes) / 3);
+  }
+  session.dispose();
 });
 
 test('a session again and again: pages come back in any order and are taken again', async () => {

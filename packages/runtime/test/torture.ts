@@ -164,6 +164,14 @@ export class Torture {
     expect(this.engine.kvMemory.used).toBe(before);
   }
 
+  /** Bytes of pages in use, as {@link used}, whenever a token of a run comes. */
+  async usedOver(session: Session, run: TortureRun): Promise<number[][]> {
+    const used: number[][] = [];
+    for await (const { type } of session.stream(this.#options(run)))
+      if (type === 'token') used.push(this.used);
+    return used;
+  }
+
   #options({ draftLength, ...options }: TortureRun): GenerateOptions {
     const listed = typeof draftLength === 'object';
     if (listed) imposed.lengths = [...draftLength];
