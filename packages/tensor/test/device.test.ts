@@ -92,7 +92,7 @@ describe('Device', () => {
     const upload = (rows: number, columns: number) =>
       uploadMatrix(device, { format: 'f32', rows, columns, data });
     expect(() => upload(32, 2)).toThrow(InvalidModelError);
-    expect(() => upload(17, 4)).toThrow('needs 68 values, not 64');
+    expect(() => upload(17, 4)).toThrow('needs 272 bytes, not 256');
     const int8 = {
       format: 'int8',
       rows: 2,
