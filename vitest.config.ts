@@ -14,7 +14,8 @@ export default defineConfig({
     exclude: process.env['ENSAMPLE_LONG'] ? [] : ['**/*.long.test.ts'],
     pool: 'forks',
     maxWorkers: 2, // software drivers use every core themselves
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Compiling a tier's kernels for the first time takes lavapipe up to a minute, with other tests beside it.
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
   },
 });
