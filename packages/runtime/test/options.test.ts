@@ -224,6 +224,7 @@ describe('values', () => {
     {},
     { logitBias: { 5: 2, 9: -1000 } },
     { frequencyPenalty: 3 },
+    { frequencyPenalty: -3 },
     { repetitionPenalty: 1.5 },
     penalised,
   ])('greedy tokens and log-probabilities with %j are what the logits say', async (settings) => {

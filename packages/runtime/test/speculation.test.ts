@@ -49,8 +49,8 @@ const cases: Record<string, Case> = {
     ...{ layout: 'windows', sampling: 'greedy', draftLength: 'bass', n: 1 },
     draft: () => tinySource({ layers: '0 1' }),
   },
-  'prompt lookup': { layout: 'windows', sampling: 'few', draft: own, draftLength: 7, n: 1 },
   'sibling lookup': { layout: 'windows', sampling: 'few', draft: siblings, draftLength: 3, n: 4 },
+  'prompt lookup': { layout: 'windows', sampling: 'few', draft: own, draftLength: 7, n: 1 },
   'all together, with penalties, bias and filters': {
     ...{ layout: 'windows', sampling: 'shaped', draftLength: 3, n: 4 },
     draft: () => [siblings(), own(), truncated()],
