@@ -133,7 +133,7 @@ function printed(row: QualityRow): Record<string, string | number> {
     model,
     weights,
     windows,
-    loss: `${loss.mean.toFixed(3)} ± ${loss.error.toFixed(3)}`,
+    loss: loss.mean.toFixed(3) + (windows > 1 ? ` ± ${loss.error.toFixed(3)}` : ''),
     perplexity: perplexity.toFixed(2),
     'bits/byte': bitsPerByte.toFixed(3),
     ...Object.fromEntries(byPosition.map((band) => [`${band.from}–${band.to}`, band.loss.mean.toFixed(2)])),
