@@ -1,6 +1,9 @@
-import { eachTier } from '@ensample/testing';
+import { eachTier, expectNothingAllocated, testDevice } from '@ensample/testing';
 import { test } from 'vitest';
 import { golden, packaged } from './golden.ts';
+
+/** js-22m's layers without windows and reuse: not part of this repository. */
+const twin = process.env['ENSAMPLE_TWIN'];
 
 await eachTier((device) => {
   test('js-1m-draft gives the golden logits and greedy tokens', { timeout: 600_000 }, async () => {
@@ -11,3 +14,14 @@ await eachTier((device) => {
     await golden(device(), packaged('js-22m'));
   });
 });
+
+test.skipIf(!twin)(
+  'js-22m-standard does too, on the own tier of the driver (ENSAMPLE_TWIN is its folder)',
+  { timeout: 240_000 },
+  async () => {
+    const device = await testDevice();
+    await golden(device, twin ?? '');
+    expectNothingAllocated(device);
+    device.destroy();
+  },
+);

@@ -3,9 +3,6 @@ import { eachTier, expectNoErrors, expectNothingAllocated, testDevice } from '@e
 import { afterAll, beforeAll, describe, test } from 'vitest';
 import { golden, packaged } from './golden.ts';
 
-/** The same layers without windows and reuse: not part of this repository. */
-const twin = process.env['ENSAMPLE_TWIN'];
-
 await eachTier((device, tier) => {
   // Workgroups with barriers are slow on software drivers: all prompts and tokens are in the long test there.
   const extent = () => (tier !== 'software' && isSoftware(device().info) ? { longest: 24, steps: 4 } : {});
@@ -29,12 +26,4 @@ describe("the driver's own tier", () => {
   test('js-22m gives the golden logits and greedy tokens', { timeout: 240_000 }, async () => {
     await golden(device, packaged('js-22m'));
   });
-
-  test.skipIf(!twin)(
-    'js-22m-standard does too (ENSAMPLE_TWIN is its folder)',
-    { timeout: 240_000 },
-    async () => {
-      await golden(device, twin ?? '');
-    },
-  );
 });
