@@ -58,13 +58,12 @@ const strategies: Record<string, (layout: Layout) => Draft | readonly Draft[]> =
     tinySource({ layers: '0s 1' }),
   ],
 };
-const lengths = [1, 3, 7, 'bass', 'auto'] as const;
+const lengths = [1, 7, 'auto'] as const;
 
 /** One sample has no siblings; only with few tokens do n-grams come again. */
 const batches = [
   ['drawn', 8],
   ['few', 4],
-  ['shaped', 1],
   ['greedy', 1],
 ] as const;
 
