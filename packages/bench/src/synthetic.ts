@@ -18,7 +18,14 @@ const shapes: Readonly<Record<string, Shape>> = {
     vocabSize: 32000,
   },
   // A draft of BASS's kind for these: wide and shallow (8 layers), 0.3 billion parameters.
-  '300m': { hiddenSize: 1536, heads: 12, kvHeads: 12, headDim: 128, intermediateSize: 4096, vocabSize: 32000 },
+  '300m': {
+    hiddenSize: 1536,
+    heads: 12,
+    kvHeads: 12,
+    headDim: 128,
+    intermediateSize: 4096,
+    vocabSize: 32000,
+  },
 };
 
 /** A decoder of a published shape with random f16 weights. */
