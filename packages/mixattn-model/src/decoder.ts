@@ -6,9 +6,7 @@ import {
   matmul,
   rmsNorm,
   rope,
-  ropeAngles,
   swiglu,
-  uploadMatrix,
   type Batch,
   type Device,
   type GpuTensor,
@@ -16,6 +14,8 @@ import {
   type Pass,
 } from '@ensample/tensor';
 import type { ModelConfig } from './config.ts';
+import type { HostMatrix } from './host-matrix.ts';
+import { uploadWeights, type Layer, type Owned, type Parts } from './upload.ts';
 import type { WeightReader } from './weights.ts';
 
 /** What the layers write on the way; rows up to the capacity they were made for. */
@@ -47,17 +47,6 @@ export interface ForwardStep {
   readonly logits?: GpuTensor<'f32'>;
 }
 
-interface Layer {
-  readonly inputNorm: GpuTensor<'f32'>;
-  readonly qkv: Matrix;
-  readonly output: Matrix;
-  readonly postNorm: GpuTensor<'f32'>;
-  readonly gateUp: Matrix;
-  readonly down: Matrix;
-}
-
-type Owned = { destroy(): void };
-
 /**
  * A decoder of Llama blocks with MixAttention's layer map: windows, and layers that attend over another
  * layer's keys and values with their own query (arXiv 2409.15012 §3).
@@ -86,21 +75,22 @@ export class Decoder {
   }
 
   /**
-   * Uploads a model's weights, one layer at a time. On failure nothing stays on the device.
+   * Uploads a model's weights, one layer at a time; takes over matrices that are on the device already. On failure
+   * nothing of them stays there.
    * @throws InvalidModelError for damaged weights, OutOfMemoryError where they do not fit.
    * @param onLayer called after each layer with the number done.
    */
   static async load(
     device: Device,
     config: ModelConfig,
-    weights: WeightReader,
+    weights: WeightReader<HostMatrix | Matrix>,
     onLayer?: (done: number) => void,
   ): Promise<Decoder> {
     const owned: Owned[] = [];
     let parts: Parts | undefined;
     try {
       await device.checkMemory(`model ${config.architecture}`, async () => {
-        parts = await upload(device, config, weights, owned, onLayer);
+        parts = await uploadWeights(device, config, weights, owned, onLayer);
       });
     } catch (error) {
       for (const part of owned) part.destroy();
@@ -177,48 +167,4 @@ export class Decoder {
   destroy(): void {
     for (const part of this.#owned) part.destroy();
   }
-}
-
-interface Parts {
-  readonly layers: readonly Layer[];
-  readonly embedding: Matrix;
-  readonly head: Matrix;
-  readonly finalNorm: GpuTensor<'f32'>;
-  readonly angles: GpuTensor<'f32'>;
-}
-
-async function upload(
-  device: Device,
-  config: ModelConfig,
-  weights: WeightReader,
-  owned: Owned[],
-  onLayer?: (done: number) => void,
-): Promise<Parts> {
-  const own = <T extends Owned>(part: T): T => {
-    owned.push(part);
-    return part;
-  };
-  const vector = (data: Float32Array<ArrayBuffer>) => own(device.upload<'f32'>('f32', [data.length], data));
-  const embedding = own(uploadMatrix(device, await weights.embedding()));
-  const layers: Layer[] = [];
-  for (let i = 0; i < config.layers.length; i++) {
-    const host = await weights.layer(i);
-    layers.push({
-      inputNorm: vector(host.inputNorm),
-      qkv: own(uploadMatrix(device, host.qkv)),
-      output: own(uploadMatrix(device, host.output)),
-      postNorm: vector(host.postNorm),
-      gateUp: own(uploadMatrix(device, host.gateUp)),
-      down: own(uploadMatrix(device, host.down)),
-    });
-    onLayer?.(i + 1);
-  }
-  const head = await weights.head();
-  return {
-    layers,
-    embedding,
-    head: head ? own(uploadMatrix(device, head)) : embedding,
-    finalNorm: vector(await weights.finalNorm()),
-    angles: vector(ropeAngles(config.contextLength, config.headDim, config.ropeTheta)),
-  };
 }

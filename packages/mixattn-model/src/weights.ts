@@ -11,32 +11,35 @@ import { concatRows, GROUP_SIZE, type HostMatrix } from './host-matrix.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 import { EMBEDDING, expectedShapes, FINAL_NORM, HEAD, layerName, type LayerPart } from './weight-names.ts';
 
-/** One layer's weights in host memory. */
-export interface LayerWeights {
+/** One layer's weights, by default in host memory. */
+export interface LayerWeights<M = HostMatrix> {
   /** [hidden] */
   inputNorm: Float32Array<ArrayBuffer>;
   /** [(heads + 2 kvHeads) · headDim, hidden]: query, key, value; only the query rows where the layer reuses KV. */
-  qkv: HostMatrix;
+  qkv: M;
   /** [hidden, heads · headDim] */
-  output: HostMatrix;
+  output: M;
   /** [hidden] */
   postNorm: Float32Array<ArrayBuffer>;
   /** [2 · intermediate, hidden]: gate, then up. */
-  gateUp: HostMatrix;
+  gateUp: M;
   /** [hidden, intermediate] */
-  down: HostMatrix;
+  down: M;
 }
 
-/** Reads a model's weights piece by piece; keeps nothing. Every read refuses NaN and infinity (InvalidModelError). */
-export interface WeightReader {
+/**
+ * Reads a model's weights piece by piece; keeps nothing. Every read refuses NaN and infinity (InvalidModelError).
+ * Matrices are in host memory by default; those made on the device are the reader's until it has handed them over.
+ */
+export interface WeightReader<M = HostMatrix> {
   /** [vocab, hidden] */
-  embedding(): Promise<HostMatrix>;
+  embedding(): Promise<M>;
   /** @param index 0 to layers − 1 */
-  layer(index: number): Promise<LayerWeights>;
+  layer(index: number): Promise<LayerWeights<M>>;
   /** [hidden] */
   finalNorm(): Promise<Float32Array<ArrayBuffer>>;
   /** [vocab, hidden]; `undefined` where the embedding serves as output matrix (`tieEmbeddings`). */
-  head(): Promise<HostMatrix | undefined>;
+  head(): Promise<M | undefined>;
 }
 
 /**
