@@ -25,6 +25,7 @@ export {
 export { matmul, type Store } from './kernels/matmul.ts';
 export {
   columnMultiple,
+  emptyMatrix,
   matrixBytes,
   uploadMatrix,
   type HostMatrix,

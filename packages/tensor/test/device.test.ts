@@ -1,9 +1,11 @@
 import {
   DeviceLostError,
+  emptyMatrix,
   InvalidModelError,
   InvalidOptionError,
   isSoftware,
   kernel,
+  matrixBytes,
   openDevice,
   OutOfMemoryError,
   supportedTiers,
@@ -104,6 +106,27 @@ describe('Device', () => {
     const matrix = upload(16, 4);
     expect(device.memory.bytes).toBe(matrix.bytes);
     matrix.destroy();
+  });
+
+  test('an empty matrix is cut like an uploaded one', async () => {
+    const shape = { format: 'int8', rows: 6, columns: 32 } as const;
+    const host = { ...shape, data: new Int8Array(192).fill(1), scales: new Uint16Array(6).fill(1) };
+    const empty = emptyMatrix(device, shape, 128);
+    const full = uploadMatrix(device, host, 128);
+    expect(empty.blocks.map(({ rows }) => rows)).toEqual([4, 2]);
+    for (const [i, { words, scales, dims }] of empty.blocks.entries()) {
+      const like = full.blocks[i];
+      expect([words.shape, scales.shape, dims.shape]).toEqual([
+        like?.words.shape,
+        like?.scales.shape,
+        like?.dims.shape,
+      ]);
+      expect(await device.read(words)).toEqual(new Uint32Array(words.byteLength / 4));
+    }
+    expect([empty.bytes, full.bytes]).toEqual([matrixBytes(shape, 128), matrixBytes(shape, 128)]);
+    expect(() => emptyMatrix(device, { ...shape, columns: 33 })).toThrow(InvalidModelError);
+    for (const matrix of [empty, full]) matrix.destroy();
+    expect(device.memory.buffers).toBe(0);
   });
 
   test('a kernel that does not compile is an error with its numbered source; a good one compiles once', async () => {

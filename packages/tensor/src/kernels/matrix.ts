@@ -91,25 +91,46 @@ export function uploadMatrix(
   host: HostMatrix,
   maxBlockBytes: number = device.maxBindingBytes,
 ): Matrix {
-  checkShape(host);
-  const { format, rows, columns } = host;
-  const blockRows = rowsOfBlock(host, maxBlockBytes);
+  checkData(host);
+  const matrix = emptyMatrix(device, host, maxBlockBytes);
+  try {
+    let first = 0;
+    for (const block of matrix.blocks) writeBlock(device, host, block, first, (first += block.rows));
+  } catch (error) {
+    matrix.destroy();
+    throw error;
+  }
+  return matrix;
+}
+
+/**
+ * A weight matrix of zeros, in the blocks of {@link uploadMatrix}: for weights that are made on the device.
+ * @throws InvalidModelError when the number of columns does not suit the format.
+ */
+export function emptyMatrix(
+  device: Device,
+  { format, rows, columns }: MatrixShape,
+  maxBlockBytes: number = device.maxBindingBytes,
+): Matrix {
+  checkColumns({ format, rows, columns });
+  const blockRows = rowsOfBlock({ format, rows, columns }, maxBlockBytes);
+  const owned: GpuTensor<'u32'>[] = [];
+  const own = (tensor: GpuTensor<'u32'>) => (owned.push(tensor), tensor);
+  const words = (bytes: number) => own(device.tensor('u32', [bytes / 4]));
+  const destroy = () => owned.forEach((tensor) => tensor.destroy());
   const blocks: MatrixBlock[] = [];
-  const destroy = () => {
-    for (const block of blocks) for (const t of [block.words, block.scales, block.dims]) t.destroy();
-  };
   try {
     for (let first = 0; first < rows; first += blockRows) {
-      blocks.push(uploadBlock(device, host, first, Math.min(rows, first + blockRows)));
+      const height = Math.min(blockRows, rows - first);
+      const bytes = blockBytes({ format, rows: height, columns });
+      const dims = own(device.uniform([columns, height, rows, first]));
+      blocks.push({ rows: height, words: words(bytes.words), scales: words(bytes.scales), dims });
     }
   } catch (error) {
     destroy();
     throw error;
   }
-  const bytes = blocks.reduce(
-    (sum, b) => sum + b.words.byteLength + b.scales.byteLength + b.dims.byteLength,
-    0,
-  );
+  const bytes = owned.reduce((sum, { byteLength }) => sum + byteLength, 0);
   return { format, rows, columns, blocks, bytes, destroy };
 }
 
@@ -131,25 +152,38 @@ export interface MatrixShape {
  * @param maxBlockBytes what the device can bind.
  */
 export function matrixBytes(shape: MatrixShape, maxBlockBytes: number): number {
-  const { format, rows, columns } = shape;
   const blockRows = rowsOfBlock(shape, maxBlockBytes);
-  const words = (bytes: number) => 4 * Math.ceil(bytes / 4);
   let sum = 0;
-  for (let first = 0; first < rows; first += blockRows) {
-    const values = Math.min(blockRows, rows - first) * columns;
-    const scales = format === 'int8' || format === 'int4' ? words((2 * values) / groupColumns) : 4;
-    sum += words(values * bytesPerWeight[format]) + scales + 16;
+  for (let first = 0; first < shape.rows; first += blockRows) {
+    const { words, scales } = blockBytes({ ...shape, rows: Math.min(blockRows, shape.rows - first) });
+    sum += words + scales + 16;
   }
   return sum;
 }
 
-function checkShape(host: HostMatrix): void {
+/** Bytes of a block's words and scales; a format without scales binds one word. */
+function blockBytes({ format, rows, columns }: MatrixShape): { words: number; scales: number } {
+  const wholeWords = (bytes: number) => 4 * Math.ceil(bytes / 4);
+  const values = rows * columns;
+  const scaled = format === 'int8' || format === 'int4';
+  return {
+    words: wholeWords(values * bytesPerWeight[format]),
+    scales: scaled ? wholeWords((2 * values) / groupColumns) : 4,
+  };
+}
+
+function checkColumns({ format, rows, columns }: MatrixShape): void {
+  const multiple = columnMultiple[format];
+  if (columns % multiple === 0) return;
+  throw new InvalidModelError(
+    `a ${format} matrix of ${rows} × ${columns} needs a number of columns that is a multiple of ${multiple}`,
+  );
+}
+
+function checkData(host: HostMatrix): void {
+  checkColumns(host);
   const { format, rows, columns, data } = host;
   const what = `a ${format} matrix of ${rows} × ${columns}`;
-  const multiple = columnMultiple[format];
-  if (columns % multiple !== 0) {
-    throw new InvalidModelError(`${what} needs a number of columns that is a multiple of ${multiple}`);
-  }
   const bytes = rows * columns * bytesPerWeight[format];
   if (data.byteLength !== bytes) {
     throw new InvalidModelError(`${what} needs ${bytes} bytes, not ${data.byteLength}`);
@@ -160,31 +194,21 @@ function checkShape(host: HostMatrix): void {
   }
 }
 
-function uploadBlock(device: Device, host: HostMatrix, first: number, end: number): MatrixBlock {
-  const { columns } = host;
-  const rows = end - first;
+function writeBlock(device: Device, host: HostMatrix, block: MatrixBlock, first: number, end: number): void {
   const perRow = host.data.length / host.rows;
-  const data = host.data.subarray(first * perRow, end * perRow);
-  const groups = columns / groupColumns;
-  const scales = 'scales' in host ? host.scales.subarray(first * groups, end * groups) : new Uint16Array(2);
-  return {
-    rows,
-    words: uploadWords(device, data),
-    scales: uploadWords(device, scales),
-    dims: device.uniform([columns, rows, host.rows, first]),
-  };
+  writeWords(device, block.words, host.data.subarray(first * perRow, end * perRow));
+  if (!('scales' in host)) return;
+  const groups = host.columns / groupColumns;
+  writeWords(device, block.scales, host.scales.subarray(first * groups, end * groups));
 }
 
-function uploadWords(device: Device, data: HostMatrix['data']): GpuTensor<'u32'> {
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  const aligned = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0;
-  if (aligned)
-    return device.upload(
-      'u32',
-      [bytes.byteLength / 4],
-      new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4),
-    );
-  const copy = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
-  copy.set(bytes);
-  return device.upload('u32', [copy.byteLength / 4], new Uint32Array(copy.buffer));
+function writeWords(device: Device, to: GpuTensor<'u32'>, data: HostMatrix['data']): void {
+  const { buffer, byteOffset, byteLength } = data;
+  if (byteOffset % 4 === 0 && byteLength % 4 === 0) {
+    device.write(to, new Uint32Array(buffer, byteOffset, byteLength / 4));
+    return;
+  }
+  const copy = new Uint8Array(to.byteLength);
+  copy.set(new Uint8Array(buffer, byteOffset, byteLength));
+  device.write(to, new Uint32Array(copy.buffer));
 }
