@@ -6,7 +6,6 @@ import {
   matmul,
   rmsNorm,
   rope,
-  swiglu,
   type Batch,
   type Device,
   type GpuTensor,
@@ -29,8 +28,6 @@ export interface Activations {
   readonly qkv: GpuTensor<'f32'>;
   /** `[rows, heads · headDim]` */
   readonly attended: GpuTensor<'f32'>;
-  /** `[rows, 2 · intermediate]` */
-  readonly gateUp: GpuTensor<'f32'>;
   /** `[rows, intermediate]` */
   readonly gated: GpuTensor<'f32'>;
   destroy(): void;
@@ -108,7 +105,6 @@ export class Decoder {
       normed: this.#device.tensor('f32', [rows, hiddenSize]),
       qkv: this.#device.tensor('f32', [rows, this.#qkvWidth(true)]),
       attended: this.#device.tensor('f32', [rows, heads * headDim]),
-      gateUp: this.#device.tensor('f32', [rows, 2 * intermediateSize]),
       gated: this.#device.tensor('f32', [rows, intermediateSize]),
     } as const;
     return { rows, ...tensors, destroy: () => Object.values(tensors).forEach((tensor) => tensor.destroy()) };
@@ -157,9 +153,8 @@ export class Decoder {
   }
 
   #feedForward(pass: Pass, { batch, activations, rows }: ForwardStep, layer: Layer): void {
-    const { hidden, normed, gateUp, gated } = activations;
-    matmul(pass, { batch, x: normed, weights: layer.gateUp, y: gateUp }, { rows });
-    swiglu(pass, { batch, x: gateUp, y: gated }, { width: this.config.intermediateSize, rows });
+    const { hidden, normed, gated } = activations;
+    matmul(pass, { batch, x: normed, weights: layer.gateUp, y: gated }, { rows, store: 'gated' });
     matmul(pass, { batch, x: gated, weights: layer.down, y: hidden }, { rows, store: 'accumulate' });
   }
 

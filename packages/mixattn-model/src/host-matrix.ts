@@ -29,6 +29,28 @@ export type HostMatrix = Shape &
  * @throws InvalidModelError where formats or column counts differ
  */
 export function concatRows(matrices: readonly [HostMatrix, ...HostMatrix[]]): HostMatrix {
+  return stack(matrices, 1);
+}
+
+/**
+ * Stacks matrices of as many rows each, taking a row of each in turn: row 0 of the first, row 0 of the second, …, row 1
+ * of the first. One product then has what belongs together in neighbouring outputs.
+ *
+ * @throws InvalidModelError where formats, row or column counts differ
+ */
+export function interleaveRows(matrices: readonly [HostMatrix, ...HostMatrix[]]): HostMatrix {
+  const [first] = matrices;
+  const odd = matrices.find((matrix) => matrix.rows !== first.rows);
+  if (odd) {
+    throw new InvalidModelError(
+      `Matrices whose rows take turns must have as many: got ${describe(first)} and ${describe(odd)}.`,
+    );
+  }
+  return stack(matrices, first.rows);
+}
+
+/** Cuts each matrix into equal runs of rows, and takes a run of each in turn. */
+function stack(matrices: readonly [HostMatrix, ...HostMatrix[]], runs: number): HostMatrix {
   const [first] = matrices;
   const { format, columns } = first;
   const odd = matrices.find((matrix) => matrix.format !== format || matrix.columns !== columns);
@@ -42,13 +64,18 @@ export function concatRows(matrices: readonly [HostMatrix, ...HostMatrix[]]): Ho
   const shape = { rows: matrices.reduce((sum, matrix) => sum + matrix.rows, 0), columns };
   switch (format) {
     case 'f32':
-      return { format, ...shape, data: join(Float32Array, data) };
+      return { format, ...shape, data: join(Float32Array, data, runs) };
     case 'f16':
-      return { format, ...shape, data: join(Uint16Array, data) };
+      return { format, ...shape, data: join(Uint16Array, data, runs) };
     case 'int8':
-      return { format, ...shape, data: join(Int8Array, data), scales: join(Uint16Array, scales) };
+      return { format, ...shape, data: join(Int8Array, data, runs), scales: join(Uint16Array, scales, runs) };
     case 'int4':
-      return { format, ...shape, data: join(Uint8Array, data), scales: join(Uint16Array, scales) };
+      return {
+        format,
+        ...shape,
+        data: join(Uint8Array, data, runs),
+        scales: join(Uint16Array, scales, runs),
+      };
   }
 }
 
@@ -60,12 +87,24 @@ interface Settable {
   set(values: ArrayLike<number>, offset: number): void;
 }
 
-function join<T extends Settable>(Type: new (length: number) => T, parts: readonly ArrayLike<number>[]): T {
+interface Divisible {
+  readonly length: number;
+  subarray(begin: number, end: number): ArrayLike<number>;
+}
+
+function join<T extends Settable>(
+  Type: new (length: number) => T,
+  parts: readonly Divisible[],
+  runs: number,
+): T {
   const all = new Type(parts.reduce((sum, part) => sum + part.length, 0));
   let offset = 0;
-  for (const part of parts) {
-    all.set(part, offset);
-    offset += part.length;
+  for (let run = 0; run < runs; run++) {
+    for (const part of parts) {
+      const size = part.length / runs;
+      all.set(part.subarray(run * size, (run + 1) * size), offset);
+      offset += size;
+    }
   }
   return all;
 }

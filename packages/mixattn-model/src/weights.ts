@@ -7,7 +7,7 @@ import {
   widenBF16,
   widenF16,
 } from './float-formats.ts';
-import { concatRows, GROUP_SIZE, type HostMatrix } from './host-matrix.ts';
+import { concatRows, GROUP_SIZE, interleaveRows, type HostMatrix } from './host-matrix.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 import { EMBEDDING, expectedShapes, FINAL_NORM, HEAD, layerName, type LayerPart } from './weight-names.ts';
 
@@ -21,7 +21,7 @@ export interface LayerWeights<M = HostMatrix> {
   output: M;
   /** [hidden] */
   postNorm: Float32Array<ArrayBuffer>;
-  /** [2 · intermediate, hidden]: gate, then up. */
+  /** [2 · intermediate, hidden]: gate and up in turns, row by row. */
   gateUp: M;
   /** [hidden, intermediate] */
   down: M;
@@ -63,7 +63,7 @@ export function openWeights(config: ModelConfig, file: SafetensorsFile): WeightR
           : await matrix(i, 'query'),
       output: await matrix(i, 'output'),
       postNorm: await readNorm(file, layerName(i, 'postNorm')),
-      gateUp: concatRows([await matrix(i, 'gate'), await matrix(i, 'up')]),
+      gateUp: interleaveRows([await matrix(i, 'gate'), await matrix(i, 'up')]),
       down: await matrix(i, 'down'),
     }),
   };

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { InvalidModelError } from '@ensample/tensor';
 import { describe, expect, it } from 'vitest';
 import { parseConfig, type ModelConfig } from '../src/config.ts';
-import { concatRows } from '../src/host-matrix.ts';
+import { concatRows, interleaveRows, type HostMatrix } from '../src/host-matrix.ts';
 import { openSafetensors } from '../src/safetensors.ts';
 import { expectedShapes } from '../src/weight-names.ts';
 import { openWeights, type WeightReader } from '../src/weights.ts';
@@ -54,6 +54,8 @@ describe('openWeights', () => {
     expect(layer.qkv).toMatchObject({ format: 'f32', rows: 128, columns: 32 });
     expect([0, 1, 64 * 32 + 1, 96 * 32 + 2].map((i) => layer.qkv.data[i])).toEqual([0, 1, 1, 2]);
     expect(layer.gateUp).toMatchObject({ rows: 128, columns: 32 });
+    // Both hold the same numbers, so every row comes twice.
+    expect([0, 32, 64, 96].map((i) => layer.gateUp.data[i])).toEqual([0, 0, 32, 32]);
     expect(layer.output).toMatchObject({ rows: 32, columns: 64 });
     expect(layer.down).toMatchObject({ rows: 32, columns: 64 });
     expect(layer.inputNorm).toHaveLength(32);
@@ -193,5 +195,26 @@ describe('concatRows', () => {
     const b = { format: 'f16', rows: 1, columns: 2, data: new Uint16Array(2) } as const;
     expect(() => concatRows([a, b])).toThrow('got f32 [1, 2] and f16 [1, 2]');
     expect(() => concatRows([a, { ...a, columns: 4 }])).toThrow('got f32 [1, 2] and f32 [1, 4]');
+  });
+});
+
+describe('interleaveRows', () => {
+  it('takes a row of each in turn, and its scales', () => {
+    const matrix = (first: number): HostMatrix => ({
+      ...{ format: 'int8', rows: 2, columns: 32 },
+      data: Int8Array.from({ length: 64 }, (_, i) => first + Math.floor(i / 32)),
+      scales: Uint16Array.of(10 * first, 10 * first + 1),
+    });
+    const both = interleaveRows([matrix(1), matrix(5)]);
+    if (both.format !== 'int8') throw new Error(both.format);
+    expect(both).toMatchObject({ rows: 4, columns: 32 });
+    expect([0, 31, 32, 63, 64, 96, 127].map((i) => both.data[i])).toEqual([1, 1, 5, 5, 2, 6, 6]);
+    expect([...both.scales]).toEqual([10, 50, 11, 51]);
+  });
+
+  it('refuses matrices of different heights', () => {
+    const a = { format: 'f32', rows: 1, columns: 2, data: new Float32Array(2) } as const;
+    const b = { ...a, rows: 2, data: new Float32Array(4) };
+    expect(() => interleaveRows([a, b])).toThrow('got f32 [1, 2] and f32 [2, 2]');
   });
 });

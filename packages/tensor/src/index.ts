@@ -18,7 +18,6 @@ export {
   rmsNorm,
   rope,
   ropeAngles,
-  swiglu,
   type Batch,
   type RopeShape,
 } from './kernels/elementwise.ts';

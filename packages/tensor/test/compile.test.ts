@@ -7,7 +7,6 @@ import {
   rmsNorm,
   rope,
   sample,
-  swiglu,
   tally,
   tiers,
   uploadMatrix,
@@ -52,18 +51,18 @@ describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compile
     const x = own(device.tensor('f32', [rows, width]));
     const y = own(device.tensor('f32', [rows, width]));
     const weights = own(uploadMatrix(device, zeros(format)));
-    for (const store of ['assign', 'accumulate'] as const) {
+    for (const store of ['assign', 'accumulate', 'gated'] as const) {
       for (const count of [1, 2, 4, 16, 48, rows])
         matmul(recorder, { batch, x, weights, y }, { rows: count, store });
     }
     embed(recorder, { batch, weights, y }, { rows });
     const recording = await recorder.finish();
     recording.submit();
-    expect(recording.length).toBe(13);
+    expect(recording.length).toBe(19);
     destroy();
   });
 
-  test('norm, positions, activation and sampling', async () => {
+  test('norm, positions and sampling', async () => {
     const { own, destroy } = scope();
     const recorder = new Recorder(device);
     const batch = own(createBatch(device, rows));
@@ -75,7 +74,6 @@ describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compile
     const sequences = u32();
     const picks = u32();
     rmsNorm(recorder, { batch, x, weight: angles, y }, { width, eps: 1e-6, rows });
-    swiglu(recorder, { batch, x, y }, { width, rows });
     rope(recorder, { batch, angles, x }, { heads: 2, headDim: 32, stride: width, rows });
     const adjusting = {
       ...{ batch, sequences, states: u32(), history: u32(), counts: u32() },
@@ -86,7 +84,7 @@ describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compile
     sample(recorder, { batch, sequences, logits: x, adjusted: y, picks }, { vocab, rows });
     const recording = await recorder.finish();
     recording.submit();
-    expect(recording.names).toEqual(['rms_norm', 'swiglu', 'rope', 'tally', 'adjust', 'sample']);
+    expect(recording.names).toEqual(['rms_norm', 'rope', 'tally', 'adjust', 'sample']);
     destroy();
   });
 });

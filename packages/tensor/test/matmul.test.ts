@@ -1,5 +1,6 @@
 import {
   matmul,
+  Recorder,
   uploadMatrix,
   type Device,
   type Store,
@@ -10,6 +11,7 @@ import {
   compute,
   eachTier,
   expectClose,
+  gatedReference,
   matmulReference,
   randomMatrix,
   scope,
@@ -38,22 +40,24 @@ async function check(device: Device, tier: TierName, { format, store, outputs, m
   const width = columns[format];
   const { host, values } = randomMatrix(random, format, outputs, width);
   const weights = own(uploadMatrix(device, host, maxBlockBytes));
+  const stored = store === 'gated' ? outputs / 2 : outputs;
+  const reference = store === 'gated' ? gatedReference : matmulReference;
   const runs = capacities.flatMap((capacity) => [
     { capacity, active: capacity },
     { capacity, active: Math.ceil(capacity / 2) },
   ]);
   const products = runs.map(({ capacity, active }) => {
     const x = random.normals(capacity * width);
-    const before = random.normals(capacity * outputs);
-    const expected = matmulReference(x.subarray(0, active * width), values, width);
+    const before = random.normals(capacity * stored);
+    const expected = reference(x.subarray(0, active * width), values, width);
     const rows = Array.from({ length: active }, () => ({}));
     return {
       capacity,
       expected: expected.map((value, i) => value + (store === 'accumulate' ? before[i]! : 0)),
-      untouched: before.subarray(active * outputs),
+      untouched: before.subarray(active * stored),
       batch: own(uploadBatch(device, rows, capacity)),
       x: own(device.upload('f32', [capacity, width], x)),
-      y: own(device.upload('f32', [capacity, outputs], before)),
+      y: own(device.upload('f32', [capacity, stored], before)),
     };
   });
   await compute(device, (pass) => {
@@ -69,15 +73,62 @@ async function check(device: Device, tier: TierName, { format, store, outputs, m
   destroy();
 }
 
+/** silu is 0 far below 0 and the identity far above it, in every variant. */
+async function checkLargeGates(device: Device) {
+  const { own, destroy } = scope();
+  const ups = [3, 3, -2, -2];
+  const values = Float32Array.from(
+    [500, -500, 100, -100].flatMap((gate, i) => [gate, 0, 0, 0, ups[i]!, 0, 0, 0]),
+  );
+  const weights = own(uploadMatrix(device, { format: 'f32', rows: 8, columns: 4, data: values }));
+  for (const rows of capacities) {
+    const x = own(
+      device.upload(
+        'f32',
+        [rows, 4],
+        Float32Array.from({ length: 4 * rows }, (_, i) => +(i % 4 === 0)),
+      ),
+    );
+    const batch = own(
+      uploadBatch(
+        device,
+        Array.from({ length: rows }, () => ({})),
+      ),
+    );
+    const y = own(device.tensor('f32', [rows, 4]));
+    await compute(device, (pass) => matmul(pass, { batch, x, weights, y }, { rows, store: 'gated' }));
+    const expected = Array.from({ length: rows }, () => [1500, 0, -200, 0]).flat();
+    expectClose(await device.read(y), expected, tolerance.f32);
+  }
+  destroy();
+}
+
 await eachTier((device, tier) => {
   describe.each(['f32', 'f16', 'int8', 'int4'] as const)('matmul, %s weights', (format) => {
     test('of any row count', () => check(device(), tier, { format, store: 'assign', outputs: 131 }));
-    test('in blocks of rows', async () => {
-      const rowBytes = columns[format] * { f32: 4, f16: 2, int8: 1, int4: 0.5 }[format];
-      await check(device(), tier, { format, store: 'assign', outputs: 37, maxBlockBytes: 15 * rowBytes });
-    });
+    // Both numbers of outputs end in a quad that is not full; blocks have 14 rows.
+    test.each([['assign', 37] as const, ['gated', 38] as const])(
+      'in blocks of rows, %s',
+      async (store, outputs) => {
+        const rowBytes = columns[format] * { f32: 4, f16: 2, int8: 1, int4: 0.5 }[format];
+        await check(device(), tier, { format, store, outputs, maxBlockBytes: 15 * rowBytes });
+      },
+    );
   });
   // One format stands for all: the storing code does not know the format, and pipelines are slow to compile here.
   test('matmul, added to y', () =>
     check(device(), tier, { format: 'int8', store: 'accumulate', outputs: 131 }));
+  test('matmul, gated, in one block', () =>
+    check(device(), tier, { format: 'int8', store: 'gated', outputs: 74 }));
+  test('matmul, gated, with gates as large as ±500', () => checkLargeGates(device()));
+  test('matmul refuses an odd number of gates and what they let through', () => {
+    const matrix = uploadMatrix(device(), randomMatrix(seeded(1), 'f32', 7, 4).host);
+    const [x, y] = [device().tensor('f32', [1, 4]), device().tensor('f32', [1, 4])];
+    const batch = uploadBatch(device(), [{}]);
+    const pass = new Recorder(device());
+    expect(() => matmul(pass, { batch, x, weights: matrix, y }, { rows: 1, store: 'gated' })).toThrow(
+      '7 rows',
+    );
+    for (const part of [matrix, x, y, batch]) part.destroy();
+  });
 });

@@ -26,12 +26,12 @@ export { attentionReference, type AttentionInput } from './references/attention.
 export { decoderReference } from './references/decoder.ts';
 export {
   embedReference,
+  gatedReference,
   logSoftmaxReference,
   matmulReference,
   rmsNormReference,
   ropeReference,
   softmaxReference,
-  swigluReference,
 } from './references/dense.ts';
 export {
   adjustReference,

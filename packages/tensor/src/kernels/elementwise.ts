@@ -1,7 +1,7 @@
 import { kernel } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
-import { embedBody, rmsNormBody, ropeBody, swigluBody } from './elementwise.wgsl.ts';
+import { embedBody, rmsNormBody, ropeBody } from './elementwise.wgsl.ts';
 import { decodeQuad, type Matrix } from './matrix.ts';
 import { reducingKernel } from './reduce.ts';
 
@@ -42,16 +42,6 @@ export function rmsNorm(
     { batch, x, weight, y },
     [rows],
   );
-}
-
-/** SwiGLU: y `[rows, width]` = silu(gate) · up, where each row of x is `[gate, up]`. */
-export function swiglu(
-  pass: Pass,
-  { batch, x, y }: { batch: Batch; x: GpuTensor<'f32'>; y: GpuTensor<'f32'> },
-  { width, rows }: { width: number; rows: number },
-): void {
-  const grid = [Math.ceil(width / 4 / 64), rows] as const;
-  pass.run(kernel('swiglu', { constants: { WIDTH: width } }, swigluBody), { batch, x, y }, grid);
 }
 
 /** Shape of the heads that {@link rope} turns. */

@@ -25,22 +25,6 @@ fn run(group: vec3u, lane: u32) {
 }
 `;
 
-/** y = silu(gate) * up, where a row of x is gate then up (SwiGLU). */
-export const swigluBody = /* wgsl */ `
-@group(0) @binding(0) var<storage, read> batch: array<vec4u>;      // [1 + rows]
-@group(0) @binding(1) var<storage, read> x: array<vec4f>;          // [rows, 2 * WIDTH / 4]
-@group(0) @binding(2) var<storage, read_write> y: array<vec4f>;    // [rows, WIDTH / 4]
-
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let quads = WIDTH / 4u;
-  if (id.x >= quads || id.y >= batch[0].x) { return; }
-  let gate = x[id.y * 2u * quads + id.x];
-  let up = x[id.y * 2u * quads + quads + id.x];
-  y[id.y * quads + id.x] = gate / (1.0 + exp(-gate)) * up;
-}
-`;
-
 /** Rotates the first HEADS heads of each row by its position (rotate-half RoPE), in place. */
 export const ropeBody = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;       // [1 + rows]: token, position, …

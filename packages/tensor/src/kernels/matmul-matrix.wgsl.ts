@@ -66,10 +66,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     workgroupBarrier();
     subgroupMatrixStore<row_major>(&y_tile, column, sums[m], 64u);
     workgroupBarrier();
-    for (var i = lane; i < 16u * 64u; i += 128u) {
-      let r = row0 + m * 16u + i / 64u;
-      let n = n0 + i % 64u;
-      if (r < rows && n < dims.y) { store(r * dims.z + dims.w + n, y_tile[i]); }
+    for (var i = lane; i < 16u * 32u; i += 128u) {
+      let r = row0 + m * 16u + i / 32u;
+      let n = n0 + 2u * (i % 32u);
+      if (r < rows && n < dims.y) { store(r, n, vec2f(y_tile[2u * i], y_tile[2u * i + 1u])); }
     }
   }
 }

@@ -15,11 +15,8 @@ fn scales4(n: vec4u, k4: u32) -> vec4f {
 
 fn store4(row: u32, first: u32, value: vec4f) {
   if (row >= batch[0].x) { return; }
-  let at = row * dims.z + dims.w + first;
-  store(at, value.x);
-  if (first + 1u < dims.y) { store(at + 1u, value.y); }
-  if (first + 2u < dims.y) { store(at + 2u, value.z); }
-  if (first + 3u < dims.y) { store(at + 3u, value.w); }
+  store(row, first, value.xy);
+  if (first + 2u < dims.y) { store(row, first + 2u, value.zw); }
 }
 
 fn outputs(first: u32) -> vec4u {

@@ -1,4 +1,5 @@
 import type { Tier } from '../capabilities.ts';
+import { invariant } from '../errors.ts';
 import { kernel, type Kernel } from '../kernel.ts';
 import type { Grid, Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
@@ -6,11 +7,14 @@ import type { Batch } from './elementwise.ts';
 import { decodeQuad, decodeWide, type Matrix, type WeightFormat } from './matrix.ts';
 import { matrixBody } from './matmul-matrix.wgsl.ts';
 import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
-import { accumulate, assign, productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
+import { accumulate, assign, gated, productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
 import { reducingKernel } from './reduce.ts';
 
-/** Whether a product replaces what is in y or is added to it (a residual connection). */
-export type Store = 'assign' | 'accumulate';
+/**
+ * How a product is stored: it replaces what is in y, it is added to it (a residual connection), or it leaves as
+ * SwiGLU, silu(gate) · up, where the rows of W are gate and up in turns and y is half as wide.
+ */
+export type Store = 'assign' | 'accumulate' | 'gated';
 
 /** A way to multiply: its kernel, and the grid for N outputs and up to M rows. */
 interface Variant {
@@ -20,7 +24,7 @@ interface Variant {
   grid(outputs: number, rows: number): Grid;
 }
 
-const stores: Readonly<Record<Store, string>> = { assign, accumulate };
+const stores: Readonly<Record<Store, string>> = { assign, accumulate, gated };
 
 function vector(rows: number): Variant {
   return {
@@ -100,7 +104,7 @@ const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {
 };
 
 /**
- * Y[m, n] (+)= Σₖ X[m, k] · W[n, k], with x `[rows, columns]` and y `[rows, W.rows]`, sums in f32.
+ * Y[m, n] (+)= Σₖ X[m, k] · W[n, k], with x `[rows, columns]` and y `[rows, W.rows]` (`gated`: half as wide), sums in f32.
  * The kernel follows from the device's tier and the row capacity; the batch holds the actual count.
  */
 export function matmul(
@@ -111,6 +115,10 @@ export function matmul(
   const { tier } = pass.device;
   const variant = variants[tier.matmul].find((v) => rows <= v.rows) ?? variants[tier.matmul].at(-1);
   if (!variant) return;
+  invariant(
+    store !== 'gated' || weights.rows % 2 === 0,
+    () => `${weights.rows} rows cannot be gates and up in turns`,
+  );
   const code = variant.kernel(tier, weights.format, store);
   for (const { words, scales, dims, rows: outputs } of weights.blocks) {
     pass.run(code, { words, scales, batch, dims, x, y }, variant.grid(outputs, rows));

@@ -1,10 +1,28 @@
-/** y = value, or y += value: how a product is stored. \`y\` is [rows, dims.z]. */
+/**
+ * How a product is stored: outputs n and n + 1 of a row, n even, where the last of an odd number comes without a
+ * partner. \`y\` is [rows, dims.z], and half as wide where outputs are gates and what they let through, in turns.
+ */
 export const assign = /* wgsl */ `
-fn store(at: u32, value: f32) { y[at] = value; }
+fn store(row: u32, n: u32, values: vec2f) {
+  let at = row * dims.z + dims.w + n;
+  y[at] = values.x;
+  if (n + 1u < dims.y) { y[at + 1u] = values.y; }
+}
 `;
 
 export const accumulate = /* wgsl */ `
-fn store(at: u32, value: f32) { y[at] += value; }
+fn store(row: u32, n: u32, values: vec2f) {
+  let at = row * dims.z + dims.w + n;
+  y[at] += values.x;
+  if (n + 1u < dims.y) { y[at + 1u] += values.y; }
+}
+`;
+
+export const gated = /* wgsl */ `
+fn store(row: u32, n: u32, values: vec2f) {
+  let gate = values.x;
+  y[(row * dims.z + dims.w + n) / 2u] = gate / (1.0 + exp(-gate)) * values.y;
+}
 `;
 
 /** Bindings shared by all products: Y[m, dims.w + n] (+)= Σk X[m, k] · W[n, k]. */
@@ -12,7 +30,7 @@ export const productBindings = /* wgsl */ `
 @group(0) @binding(2) var<storage, read> batch: array<vec4u>;     // [1 + rows]
 @group(0) @binding(3) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
 @group(0) @binding(4) var<storage, read> x: array<vec4f>;         // [rows, columns / 4]
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;     // [rows, dims.z]
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;     // [rows, dims.z], see store
 `;
 
 /**
@@ -45,9 +63,8 @@ fn run(group: vec3u, lane: u32) {
   }
   for (var m = 0u; m < ROWS; m++) {
     let total = reduce_add4(sums[m], lane);
-    if (lane < 4u && m < rows && first + lane < dims.y) {
-      store(m * dims.z + dims.w + first + lane, total[lane]);
-    }
+    let n = first + 2u * lane;
+    if (lane < 2u && m < rows && n < dims.y) { store(m, n, select(total.xy, total.zw, lane == 1u)); }
   }
 }
 `;
@@ -93,9 +110,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   for (var m = 0u; m < ROW_TILE; m++) {
     let r = row0 + row + 16u * m;
-    for (var j = 0u; j < 4u; j++) {
-      if (r < rows && n0 + column + j < dims.y) { store(r * dims.z + dims.w + n0 + column + j, sums[m][j]); }
-    }
+    let n = n0 + column;
+    if (r < rows && n < dims.y) { store(r, n, sums[m].xy); }
+    if (r < rows && n + 2u < dims.y) { store(r, n + 2u, sums[m].zw); }
   }
 }
 `;

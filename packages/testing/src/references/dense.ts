@@ -52,6 +52,16 @@ export function swigluReference(x: Values, width: number): Values {
   });
 }
 
+/** SwiGLU of a product, swish(X·Gᵀ) ⊙ X·Uᵀ, where the weights `[2 · width, columns]` are rows of G and of U in turns. */
+export function gatedReference(x: Values, weights: Values, columns: number): Values {
+  return run(() => {
+    const rows = matrix(x, columns);
+    const [G, U] = tf.unstack(tf.tensor3d(weights, [weights.length / columns / 2, 2, columns]), 1);
+    const gate = tf.matMul(rows, G as tf.Tensor2D, false, true);
+    return tf.mul(tf.mul(gate, tf.sigmoid(gate)), tf.matMul(rows, U as tf.Tensor2D, false, true));
+  });
+}
+
 /** Rows of an embedding table (dequantised). */
 export function embedReference(weights: Values, columns: number, tokens: readonly number[]): Values {
   return run(() => tf.gather(matrix(weights, columns), tf.tensor1d([...tokens], 'int32')));
