@@ -1,17 +1,8 @@
-import { Attention, type Tiling } from '@ensample/bifurcated-attn';
 import { KvCache, type KvKind, type Sequence } from '@ensample/kv-cache';
 import type { Decoder } from '@ensample/mixattn-model';
-import {
-  createBatch,
-  profile,
-  Recorder,
-  type Batch,
-  type Device,
-  type GpuTensor,
-  type KernelTime,
-  type Recording,
-} from '@ensample/tensor';
+import { profile, type Device, type KernelTime, type Recording } from '@ensample/tensor';
 import { median } from './results.ts';
+import { compareReadings, recordStep, type Running } from './step.ts';
 
 /** Options of {@link benchSamples}. */
 export interface SamplesOptions {
@@ -45,9 +36,6 @@ export interface SamplesRow {
 /** Tokens of a prefill step. */
 const chunkTokens = 64;
 
-/** Logits of both ways of reading may differ by this much: they add up in another order. */
-const agreement = { f32: 1e-4, f16: 2e-2 };
-
 /**
  * Milliseconds of a decode step with the shared prompt read once for all samples, and read by each sample for itself:
  * same kernels, same storage, same tree, only the plan differs. Refuses to time results that disagree.
@@ -58,7 +46,7 @@ export async function benchSamples(
   options: SamplesOptions,
 ): Promise<SamplesRow[]> {
   const cache = new KvCache(device, decoder.layout);
-  const bench = new SamplesBench(device, decoder, cache, options);
+  const bench = new SamplesBench({ device, decoder, cache }, options);
   try {
     const prefix = await bench.prefill();
     const rows: SamplesRow[] = [];
@@ -70,26 +58,17 @@ export async function benchSamples(
 }
 
 class SamplesBench {
-  readonly #device: Device;
-  readonly #decoder: Decoder;
-  readonly #cache: KvCache;
+  readonly #running: Running;
   readonly #options: SamplesOptions;
 
-  constructor(device: Device, decoder: Decoder, cache: KvCache, options: SamplesOptions) {
-    this.#device = device;
-    this.#decoder = decoder;
-    this.#cache = cache;
+  constructor(running: Running, options: SamplesOptions) {
+    this.#running = running;
     this.#options = options;
-  }
-
-  /** Any tokens do: what is timed does not depend on them. */
-  #token(position: number): number {
-    return 5 + ((position * 2654435761) % (this.#decoder.config.vocabSize - 5));
   }
 
   async prefill(): Promise<Sequence> {
     const { prompt, own, n } = this.#options;
-    const cache = this.#cache;
+    const { device, cache } = this.#running;
     // At once: pools that grow on the way get several slabs, and attention is dispatched once a slab.
     const leaf = (kind: KvKind) => Math.max(...n) * cache.pagesFor(kind, own + 1, own + 1);
     cache.ensure(cache.kinds.map((kind) => cache.pagesFor(kind, prompt, chunkTokens) + leaf(kind)));
@@ -97,9 +76,9 @@ class SamplesBench {
     for (let at = 0; at < prompt; at += chunkTokens) {
       const rows = Math.min(chunkTokens, prompt - at);
       prefix.reserve(rows);
-      const step = await this.#record([prefix], rows, 'shared');
+      const step = await recordStep(this.#running, [prefix], { tokens: rows });
       step.recording.submit();
-      await this.#device.gpu.queue.onSubmittedWorkDone();
+      await device.gpu.queue.onSubmittedWorkDone();
       step.destroy();
       prefix.commit(rows);
     }
@@ -107,21 +86,27 @@ class SamplesBench {
     return prefix;
   }
 
-  async row(prefix: Sequence, n: number): Promise<SamplesRow> {
-    const { own, repeats } = this.#options;
+  /** n samples with tokens of their own. */
+  async #leaves(prefix: Sequence, n: number): Promise<Sequence[]> {
+    const { own } = this.#options;
     const leaves = Array.from({ length: n }, () => prefix.fork());
     for (const leaf of leaves) leaf.reserve(own + 1);
-    if (own > 0) {
-      const fill = await this.#record(leaves, own, 'shared');
-      fill.recording.submit();
-      await this.#device.gpu.queue.onSubmittedWorkDone();
-      fill.destroy();
-      for (const leaf of leaves) leaf.commit(own);
-    }
-    const shared = await this.#record(leaves, 1, 'shared');
-    const perSample = await this.#record(leaves, 1, 'per-sequence');
+    if (own === 0) return leaves;
+    const fill = await recordStep(this.#running, leaves, { tokens: own });
+    fill.recording.submit();
+    await this.#running.device.gpu.queue.onSubmittedWorkDone();
+    fill.destroy();
+    for (const leaf of leaves) leaf.commit(own);
+    return leaves;
+  }
+
+  async row(prefix: Sequence, n: number): Promise<SamplesRow> {
+    const { repeats, chunk } = this.#options;
+    const leaves = await this.#leaves(prefix, n);
+    const shared = await recordStep(this.#running, leaves, { chunk });
+    const perSample = await recordStep(this.#running, leaves, { reading: 'per-sequence', chunk });
     try {
-      const difference = await this.#compare(shared, perSample, n);
+      const difference = await compareReadings(this.#running, shared, perSample, `n = ${n}`);
       const sides = {
         shared: { step: shared, times: [] as number[] },
         perSample: { step: perSample, times: [] as number[] },
@@ -149,67 +134,16 @@ class SamplesBench {
     }
   }
 
-  async #compare(shared: Step, perSample: Step, n: number): Promise<number> {
-    const results: Float32Array[] = [];
-    for (const step of [shared, perSample]) {
-      step.recording.submit();
-      results.push(await this.#device.read(step.logits));
-    }
-    const [a = new Float32Array(), b = new Float32Array()] = results;
-    const scale = a.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    const worst = a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? NaN))), 0) / scale;
-    const allowed = agreement[this.#cache.dtype];
-    if (!(worst <= allowed)) {
-      throw new Error(
-        `n = ${n}: shared and per-sample reading differ by ${worst} (allowed: ${allowed}); nothing was timed`,
-      );
-    }
-    return worst;
-  }
-
   /** Milliseconds of a step, from submission to completion; several steps a submission where they are short. */
   async #time(recording: Recording): Promise<number> {
-    const { queue } = this.#device.gpu;
-    const steps = this.#device.tier.name === 'software' ? 1 : 20;
+    const { gpu, tier } = this.#running.device;
+    const { queue } = gpu;
+    const steps = tier.name === 'software' ? 1 : 20;
     const began = performance.now();
-    const encoder = this.#device.gpu.createCommandEncoder();
+    const encoder = gpu.createCommandEncoder();
     for (let i = 0; i < steps; i++) recording.encode(encoder);
     queue.submit([encoder.finish()]);
     await queue.onSubmittedWorkDone();
     return (performance.now() - began) / steps;
   }
-
-  async #record(sequences: readonly Sequence[], tokens: number, reading: Tiling['reading']): Promise<Step> {
-    const decoder = this.#decoder;
-    const rows = sequences.length * tokens;
-    const { chunk } = this.#options;
-    const options = { heads: decoder.config.heads, reading, ...(chunk ? { chunk } : {}) };
-    const attention = new Attention(this.#cache, options);
-    const places = attention.update(sequences.map((sequence) => ({ sequence, rows: tokens })));
-    const batch: Batch = createBatch(this.#device, rows);
-    const words = new Uint32Array(4 * (1 + rows));
-    words[0] = rows;
-    places.forEach(({ firstRow, leaf }, i) => {
-      const start = sequences[i]?.length ?? 0;
-      for (let j = 0; j < tokens; j++) {
-        // Samples differ in their tokens from the first on.
-        words.set([this.#token(start + j + 7919 * i), start + j, leaf, i], 4 * (1 + firstRow + j));
-      }
-    });
-    this.#device.write(batch, words);
-    const logits = this.#device.tensor('f32', [rows, decoder.config.vocabSize]);
-    const activations = decoder.activations(rows);
-    const recorder = new Recorder(this.#device);
-    decoder.forward(recorder, { batch, attention, activations, rows, logits });
-    const recording = await recorder.finish();
-    const destroy = () => [attention, batch, logits, activations].forEach((owned) => owned.destroy());
-    return { recording, attention, logits, destroy };
-  }
-}
-
-interface Step {
-  readonly recording: Recording;
-  readonly attention: Attention;
-  readonly logits: GpuTensor<'f32'>;
-  destroy(): void;
 }

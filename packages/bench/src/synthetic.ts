@@ -1,22 +1,19 @@
-import { Decoder, type HostMatrix, type ModelConfig, type WeightReader } from '@ensample/mixattn-model';
-import { InvalidOptionError, type Device } from '@ensample/tensor';
+import { Decoder, type ModelConfig, type WeightReader } from '@ensample/mixattn-model';
+import { InvalidOptionError, type Device, type Matrix } from '@ensample/tensor';
+import { drawMatrix } from './gpu/draw.ts';
 
-type Shape = Pick<
+/** What a model is made of, besides its depth. */
+export type Shape = Pick<
   ModelConfig,
   'hiddenSize' | 'heads' | 'kvHeads' | 'headDim' | 'intermediateSize' | 'vocabSize'
 >;
 
-/** Shapes of published models; weights are drawn at random, since speed does not depend on them. */
+const size7b = { hiddenSize: 4096, heads: 32, headDim: 128, vocabSize: 32000 } as const;
+
+/** Shapes of published models, and a tiny one to test with; weights are drawn at random, since speed does not depend on them. */
 const shapes: Readonly<Record<string, Shape>> = {
-  '7b': { hiddenSize: 4096, heads: 32, kvHeads: 32, headDim: 128, intermediateSize: 11008, vocabSize: 32000 },
-  '8b-gqa': {
-    hiddenSize: 4096,
-    heads: 32,
-    kvHeads: 8,
-    headDim: 128,
-    intermediateSize: 14336,
-    vocabSize: 32000,
-  },
+  '7b': { ...size7b, kvHeads: 32, intermediateSize: 11008 },
+  '8b-gqa': { ...size7b, kvHeads: 8, intermediateSize: 14336 },
   // A draft of BASS's kind for these: wide and shallow (8 layers), 0.3 billion parameters.
   '300m': {
     hiddenSize: 1536,
@@ -26,20 +23,35 @@ const shapes: Readonly<Record<string, Shape>> = {
     intermediateSize: 4096,
     vocabSize: 32000,
   },
+  tiny: { hiddenSize: 64, heads: 4, kvHeads: 2, headDim: 32, intermediateSize: 96, vocabSize: 96 },
 };
 
-/** A decoder of a published shape with random f16 weights. */
+/** Formats that weights are drawn in. */
+export type DrawnFormat = 'f16' | 'int8' | 'int4';
+
+/** @throws InvalidOptionError for a shape that is not known */
+export function shapeOf(name: string): Shape {
+  const shape = shapes[name];
+  if (!shape)
+    throw new InvalidOptionError(`shape is "${name}": it must be one of ${Object.keys(shapes).join(', ')}`);
+  return shape;
+}
+
+/** Format of the embedding and of the output matrix: int4 is too coarse for them. */
+export function tableFormat(weights: DrawnFormat): DrawnFormat {
+  return weights === 'int4' ? 'int8' : weights;
+}
+
+/** A decoder of a published shape whose random weights were made on the device. */
 export async function syntheticDecoder(
   device: Device,
   name: string,
   layers: number,
   contextLength: number,
+  weights: DrawnFormat = 'f16',
 ): Promise<Decoder> {
-  const shape = shapes[name];
-  if (!shape)
-    throw new InvalidOptionError(`shape is "${name}": it must be one of ${Object.keys(shapes).join(', ')}`);
   const config: ModelConfig = {
-    ...shape,
+    ...shapeOf(name),
     architecture: `random-${name}`,
     layers: Array.from({ length: layers }, (_, i) => ({ kind: 'full', kvSource: i })),
     normEps: 1e-5,
@@ -48,23 +60,20 @@ export async function syntheticDecoder(
     tieEmbeddings: false,
     eosTokenIds: [],
   };
-  return Decoder.load(device, config, randomWeights(config));
+  return Decoder.load(device, config, drawnWeights(device, config, weights));
 }
 
-function randomWeights({
-  hiddenSize,
-  heads,
-  kvHeads,
-  headDim,
-  intermediateSize,
-  vocabSize,
-}: ModelConfig): WeightReader {
+function drawnWeights(device: Device, config: ModelConfig, format: DrawnFormat): WeightReader<Matrix> {
+  const { hiddenSize, heads, kvHeads, headDim, intermediateSize, vocabSize } = config;
   const norm = new Float32Array(hiddenSize).fill(1);
-  const matrix = (rows: number, columns: number) => Promise.resolve(randomF16(rows, columns));
+  let seed = 0;
+  const matrix = (rows: number, columns: number, as = format) =>
+    drawMatrix(device, { format: as, rows, columns }, (seed += 1000));
+  const table = () => matrix(vocabSize, hiddenSize, tableFormat(format));
   return {
-    embedding: () => matrix(vocabSize, hiddenSize),
+    embedding: table,
     finalNorm: () => Promise.resolve(norm),
-    head: () => matrix(vocabSize, hiddenSize),
+    head: table,
     layer: async () => ({
       inputNorm: norm,
       postNorm: norm,
@@ -74,18 +83,4 @@ function randomWeights({
       down: await matrix(hiddenSize, intermediateSize),
     }),
   };
-}
-
-/** Values of about ±1/√columns, from a table of bits that is repeated at odd offsets: drawing each would take minutes. */
-function randomF16(rows: number, columns: number): HostMatrix {
-  const period = 99991;
-  const exponent = 15 - Math.ceil(Math.log2(Math.sqrt(columns))) - 1;
-  let state = 1;
-  const bits = Uint16Array.from({ length: period }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return ((state >>> 31) << 15) | (exponent << 10) | ((state >>> 12) & 0x3ff);
-  });
-  const data = new Uint16Array(rows * columns);
-  for (let at = 0; at < data.length; at += period) data.set(bits.subarray(0, data.length - at), at);
-  return { format: 'f16', rows, columns, data };
 }
