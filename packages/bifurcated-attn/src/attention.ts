@@ -1,6 +1,6 @@
 import {
-  append,
   kvPrelude,
+  ropeAppend,
   segmentChunk,
   segmentConstants,
   type KvCache,
@@ -162,14 +162,14 @@ export class Attention {
     this.#words = words;
   }
 
-  /** Records the writing of a step's keys and values for an owner layer; see `append` of `@ensample/kv-cache`. */
-  append(
+  /** Records the turning and storing of a step's rows for an owner layer; see `ropeAppend` of `@ensample/kv-cache`. */
+  ropeAppend(
     pass: Pass,
     layer: number,
-    { batch, x }: { batch: Batch; x: GpuTensor<'f32'> },
-    shape: { stride: number; keysAt: number; rows: number },
+    tensors: { batch: Batch; angles: GpuTensor<'f32'>; x: GpuTensor<'f32'> },
+    { rows }: { rows: number },
   ): void {
-    append(pass, this.cache, layer, { batch, plan: this.#plan, x }, shape);
+    ropeAppend(pass, this.cache, layer, { ...tensors, plan: this.#plan }, { heads: this.heads, rows });
   }
 
   /** Records attention of one layer: partial results per slab, then the merge. */

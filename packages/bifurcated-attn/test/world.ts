@@ -47,6 +47,8 @@ export type Step = readonly (readonly [Entry, number])[];
 
 /** Rows that a recording is made for. */
 const capacity = 48;
+/** Longest sequence of a test. */
+const positions = 2048;
 
 /** Options of a {@link World}. */
 export interface WorldOptions extends HeadShape {
@@ -71,6 +73,8 @@ export class World {
   readonly #device: Device;
   readonly #scope: Scope = scope();
   readonly #batch: Batch;
+  /** Turns nothing: positions are the business of `ropeAppend`'s own tests. */
+  readonly #angles: GpuTensor<'f32'>;
   readonly #x: readonly GpuTensor<'f32'>[];
   readonly #y: readonly GpuTensor<'f32'>[];
   #recording: { version: number; recording: Recording } | undefined;
@@ -89,6 +93,8 @@ export class World {
     this.#poison();
     this.attention = new Attention(this.cache, { heads, workgroups: 3, ...attention });
     this.#batch = this.#scope.own(createBatch(device, capacity));
+    const still = Float32Array.from({ length: positions * headDim }, (_, i) => 1 - (i % 2));
+    this.#angles = this.#scope.own(device.upload('f32', [positions, headDim], still));
     const rows = (width: number) =>
       layers.map(() => this.#scope.own(device.tensor<'f32'>('f32', [capacity, width])));
     this.#x = rows(this.stride);
@@ -186,11 +192,11 @@ export class World {
     const recorder = new Recorder(this.#device);
     const { stride } = this;
     const batch = this.#batch;
-    const keysAt = this.#shape.heads * this.#shape.headDim;
+    const angles = this.#angles;
     this.layers.forEach(({ kvSource }, layer) => {
       const x = this.#x[layer]!;
       if (kvSource === layer) {
-        this.attention.append(recorder, layer, { batch, x }, { stride, keysAt, rows: capacity });
+        this.attention.ropeAppend(recorder, layer, { batch, angles, x }, { rows: capacity });
       }
       this.attention.run(recorder, layer, { batch, q: x, y: this.#y[layer]! }, { stride, rows: capacity });
     });

@@ -1,6 +1,6 @@
 import { invariant, kernel, type Batch, type GpuTensor, type Pass } from '@ensample/tensor';
 import type { KvCache } from './cache.ts';
-import { appendBody, segmentChunk } from './segments.wgsl.ts';
+import { ropeAppendBody, segmentChunk } from './segments.wgsl.ts';
 
 /** Constants that {@link segmentChunk} needs for a layer. */
 export function segmentConstants(cache: KvCache, kind: number, slab: number): Record<string, number> {
@@ -14,28 +14,33 @@ export function kvPrelude(cache: KvCache): { enable: string[]; aliases: { KV: st
 }
 
 /**
- * Writes the keys and values of a step's rows into the pages of an owner layer. A row of x is
- * `[queries, keys, values]`, with keys from `keysAt` on; a row's page follows from its leaf and position.
+ * Gives a step's rows their positions and stores what an owner layer keeps of them, in one dispatch for each slab: queries
+ * are turned in place (rotate-half RoPE), keys are turned on the way into their pages, values are copied. A row of x is
+ * `[queries, keys, values]`; its page follows from its leaf and position.
+ * @param angles from `ropeAngles` of `@ensample/tensor`.
  */
-export function append(
+export function ropeAppend(
   pass: Pass,
   cache: KvCache,
   layer: number,
-  { batch, plan, x }: { batch: Batch; plan: GpuTensor<'u32'>; x: GpuTensor<'f32'> },
-  { stride, keysAt, rows }: { stride: number; keysAt: number; rows: number },
+  tensors: { batch: Batch; plan: GpuTensor<'u32'>; angles: GpuTensor<'f32'>; x: GpuTensor<'f32'> },
+  { heads, rows }: { heads: number; rows: number },
 ): void {
   const place = cache.places[layer];
   invariant(place?.owns, () => `layer ${layer} owns no KV to append to`);
   const { kvHeads, headDim } = cache.layout;
-  const grid = [Math.ceil((2 * kvHeads * headDim) / 4 / 64), rows] as const;
+  let firstHead = 0;
   for (let slab = 0; slab < cache.slabs; slab++) {
     const kv = cache.buffer(layer, slab);
     if (!kv) continue;
-    const constants = { ...segmentConstants(cache, place.kind, slab), STRIDE: stride, KEYS: keysAt };
-    pass.run(
-      kernel('append', { ...kvPrelude(cache), constants }, segmentChunk, appendBody),
-      { batch, plan, x, kv },
-      grid,
-    );
+    const constants = {
+      ...segmentConstants(cache, place.kind, slab),
+      HEADS: heads,
+      FIRST_HEAD: firstHead,
+    };
+    const grid = [Math.ceil(((heads + 2 * kvHeads - firstHead) * headDim) / 4 / 64), rows] as const;
+    const code = kernel('rope_append', { ...kvPrelude(cache), constants }, segmentChunk, ropeAppendBody);
+    pass.run(code, { ...tensors, kv }, grid);
+    firstHead = heads; // the first slab's dispatch has turned the queries
   }
 }

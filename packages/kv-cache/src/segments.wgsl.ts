@@ -35,23 +35,39 @@ fn kv_quad(s: Segment, relative: u32, which: u32, head: u32) -> u32 {
 }
 `;
 
-/** Copies the rows' keys and values into their pages. */
-export const appendBody = /* wgsl */ `
+/** Turns queries in place and keys on the way into their pages (rotate-half RoPE); values go there as they are. */
+export const ropeAppendBody = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;          // [1 + rows]: token, position, leaf, sequence
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
-@group(0) @binding(2) var<storage, read> x: array<vec4f>;              // [rows, STRIDE / 4]: queries, keys, values
-@group(0) @binding(3) var<storage, read_write> kv: array<vec4<KV>>;    // [pages, 2, KV_HEADS, PAGE, HEAD_DIM / 4]
+@group(0) @binding(2) var<storage, read> angles: array<vec4f>;         // [positions, HEAD_DIM / 4]: cos, sin, cos, sin
+@group(0) @binding(3) var<storage, read_write> x: array<vec2f>;        // [rows, HEADS + 2 * KV_HEADS, HEAD_DIM / 2]
+@group(0) @binding(4) var<storage, read_write> kv: array<vec2<KV>>;    // [pages, 2, KV_HEADS, PAGE, HEAD_DIM / 2]
 
-const QUADS = HEAD_DIM / 4u;
+const ALL_HEADS = HEADS + 2u * KV_HEADS;
+const HALF = HEAD_DIM / 4u;                                            // half a head, in pairs of columns
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= 2u * KV_HEADS * QUADS || id.y >= batch[0].x) { return; }
+  let head = FIRST_HEAD + id.x / HALF;
+  if (head >= ALL_HEADS || id.y >= batch[0].x) { return; }
   let row = batch[1u + id.y];
+  let pair = id.x % HALF;
+  let at = (id.y * ALL_HEADS + head) * 2u * HALF + pair;
+  let turn = angles[row.y * HALF + pair];
+  let a = x[at];
+  let b = x[at + HALF];
+  let front = a * turn.xz - b * turn.yw;
+  let back = b * turn.xz + a * turn.yw;
+  if (head < HEADS) {
+    x[at] = front;
+    x[at + HALF] = back;
+    return;
+  }
   let s = segment_at(row.z);
   if (s.slab != SLAB) { return; }
-  let head = id.x / QUADS;
-  let at = kv_quad(s, row.y - s.base, head / KV_HEADS, head % KV_HEADS);
-  kv[at + id.x % QUADS] = vec4<KV>(x[id.y * (STRIDE / 4u) + KEYS / 4u + id.x]);
+  let which = (head - HEADS) / KV_HEADS;
+  let to = kv_quad(s, row.y - s.base, which, (head - HEADS) % KV_HEADS) * 2u + pair;
+  kv[to] = vec2<KV>(select(front, a, which == 1u));
+  kv[to + HALF] = vec2<KV>(select(back, b, which == 1u));
 }
 `;

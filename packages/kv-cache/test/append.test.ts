@@ -1,4 +1,4 @@
-import { tiers, type Device, type TierName } from '@ensample/tensor';
+import { ropeAngles, tiers, type Device, type TierName } from '@ensample/tensor';
 import {
   compute,
   eachTier,
@@ -6,6 +6,7 @@ import {
   expectNoErrors,
   fromHalf,
   nullDevice,
+  ropeReference,
   scope,
   seeded,
   tolerance,
@@ -13,10 +14,10 @@ import {
 } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
 import {
-  append,
   headerWords,
   KvCache,
   layOutTables,
+  ropeAppend,
   segmentTable,
   type KvCacheOptions,
   type StepSequence,
@@ -24,7 +25,9 @@ import {
 
 const kvHeads = 2;
 const headDim = 20;
-const stride = 3 * headDim + 2 * kvHeads * headDim; // three query heads in front
+const heads = 4;
+const stride = (heads + 2 * kvHeads) * headDim;
+const theta = 10_000;
 const layers = [
   { kind: 'full', kvSource: 0 },
   { kind: 'sliding', window: 6, kvSource: 1 },
@@ -33,8 +36,11 @@ const layers = [
 ] as const;
 const pageBytes = 4 * 2 * kvHeads * headDim * 4;
 
-/** Appends random rows of a step to all layers; row r of layer l gets `x[l][r]`. */
-async function appendStep(cache: KvCache, step: readonly StepSequence[], rows?: number) {
+/**
+ * Turns and appends random rows of a step in all layers that own their KV; row r of layer l is given `given[l][r]`, and
+ * what is then in its place is `turned[l][r]`.
+ */
+async function appendStep(cache: KvCache, step: readonly StepSequence[], active?: number) {
   const { device } = cache;
   const { own, destroy } = scope();
   const table = segmentTable(step);
@@ -50,19 +56,33 @@ async function appendStep(cache: KvCache, step: readonly StepSequence[], rows?: 
       })),
     )
     .sort((a, b) => a.row - b.row);
-  const batch = own(uploadBatch(device, batchRows.slice(0, rows), table.rows));
+  const batch = own(uploadBatch(device, batchRows.slice(0, active), table.rows));
+  const angles = own(device.upload<'f32'>('f32', [64, headDim], ropeAngles(64, headDim, theta)));
   const random = seeded(5);
-  const xs = layers.map(() => random.normals(table.rows * stride));
+  const { rows } = table;
+  const given = layers.map(() => random.normals(rows * stride));
+  const xs = given.map((values) => own(device.upload<'f32'>('f32', [rows, stride], values)));
   await compute(device, (pass) =>
-    xs.forEach((values, layer) => {
-      if (!cache.places[layer]!.owns) return;
-      const x = own(device.upload<'f32'>('f32', [table.rows, stride], values));
-      append(pass, cache, layer, { batch, plan, x }, { stride, keysAt: 3 * headDim, rows: table.rows });
+    xs.forEach((x, layer) => {
+      if (cache.places[layer]!.owns)
+        ropeAppend(pass, cache, layer, { batch, plan, angles, x }, { heads, rows });
     }),
   );
-  await device.gpu.queue.onSubmittedWorkDone();
+  const turned = await Promise.all(xs.map((x) => device.read(x)));
   destroy();
-  return { xs, places: table.places };
+  return { given, turned, places: table.places, positions: batchRows.map(({ position }) => position) };
+}
+
+/** Rows as they are after their positions were given to them: `[rows, queries and keys turned, values]`. */
+function turnedReference(x: Float32Array<ArrayBuffer>, positions: readonly number[]) {
+  const front = (heads + kvHeads) * headDim;
+  const part = Float32Array.from(
+    positions.flatMap((_, r) => [...x.subarray(r * stride, r * stride + front)]),
+  );
+  const turned = ropeReference(part, { heads: heads + kvHeads, headDim, positions, theta });
+  const rows = x.slice();
+  positions.forEach((_, r) => rows.set(turned.subarray(r * front, (r + 1) * front), r * stride));
+  return rows;
 }
 
 /** A layer's stored keys (0) or values (1) of a position, all heads. */
@@ -85,6 +105,19 @@ async function readKv(cache: KvCache, layer: number) {
   };
 }
 
+/** Queries once, however many slabs there are; the keys and values beside them stay as they were. */
+function expectQueriesTurned(
+  actual: Float32Array,
+  { given, expected }: { given: Float32Array; expected: Float32Array },
+): void {
+  const row = (values: Float32Array, at: number) => [...values.subarray(at, at + heads * headDim)];
+  for (let at = 0; at < given.length; at += stride) {
+    expectClose(row(actual, at), row(expected, at), tolerance.f32);
+    const rest = [at + heads * headDim, at + stride] as const;
+    expect(actual.subarray(...rest)).toEqual(given.subarray(...rest));
+  }
+}
+
 async function checkAppend(device: Device, options: KvCacheOptions): Promise<void> {
   const cache = new KvCache(
     device,
@@ -96,17 +129,21 @@ async function checkAppend(device: Device, options: KvCacheOptions): Promise<voi
   prompt.commit(9);
   const step = [1, 3, 2, 5].map((rows) => ({ sequence: prompt.fork(), rows }));
   for (const { sequence, rows } of step) sequence.reserve(rows);
-  const { xs, places } = await appendStep(cache, step);
-  for (const [layer, x] of xs.entries()) {
+  const { given, turned, places, positions } = await appendStep(cache, step);
+  const close = cache.dtype === 'f16' ? tolerance.f16 : tolerance.f32;
+  for (const [layer, x] of given.entries()) {
     if (!cache.places[layer]!.owns) continue;
+    const rows = turnedReference(x, positions);
+    expectQueriesTurned(turned[layer]!, { given: x, expected: rows });
     const stored = await readKv(cache, layer);
     step.forEach((entry, i) => {
       for (let r = 0; r < entry.rows; r++) {
-        const at = (places[i]!.firstRow + r) * stride + 3 * headDim;
-        const expected = x.subarray(at, at + 2 * kvHeads * headDim);
+        const keysAt = (places[i]!.firstRow + r) * stride + heads * headDim;
+        const valuesAt = keysAt + kvHeads * headDim;
         const position = entry.sequence.length + r;
-        const actual = [...stored(entry, position, 0), ...stored(entry, position, 1)];
-        expectClose(actual, expected, cache.dtype === 'f16' ? tolerance.f16 : tolerance.exact);
+        expectClose(stored(entry, position, 0), rows.subarray(keysAt, valuesAt), close);
+        const values = rows.subarray(valuesAt, valuesAt + kvHeads * headDim);
+        expectClose(stored(entry, position, 1), values, cache.dtype === 'f16' ? close : tolerance.exact);
       }
     });
   }
@@ -114,14 +151,15 @@ async function checkAppend(device: Device, options: KvCacheOptions): Promise<voi
 }
 
 await eachTier((device) => {
-  test("rows arrive in their leaves' pages, layer by layer", () => checkAppend(device(), {}));
+  test("rows are turned and arrive in their leaves' pages, layer by layer", () => checkAppend(device(), {}));
   test('… in several slabs', () => checkAppend(device(), { dtype: 'f32', slabBytes: 4 * pageBytes }));
 
   test('a row past the count of the batch writes nothing', async () => {
     const cache = new KvCache(device(), { layers, kvHeads, headDim }, { pageTokens: 4 });
     const sequence = cache.sequence();
     sequence.reserve(4);
-    await appendStep(cache, [{ sequence, rows: 4 }], 0);
+    const { given, turned } = await appendStep(cache, [{ sequence, rows: 4 }], 0);
+    expect(turned).toEqual(given);
     const untouched = await readKv(cache, 0);
     expect(untouched({ sequence, rows: 4 }, 0, 0).every((value) => value === 0)).toBe(true);
     cache.destroy();
@@ -149,12 +187,12 @@ async function checkCompiles(device: Device, dtype: 'f32' | 'f16'): Promise<void
     const batch = own(uploadBatch(device, [{}]));
     const plan = own(device.tensor('u32', [64]));
     const x = own(device.tensor('f32', [1, 3 * kvHeads * headDim]));
+    const angles = own(device.tensor('f32', [8, headDim]));
+    const tensors = { batch, plan, angles, x };
+    const shape = { heads: kvHeads, rows: 1 };
     await compute(device, (pass) => {
-      const shape = { stride: 3 * kvHeads * headDim, keysAt: kvHeads * headDim, rows: 1 };
-      for (const layer of [0, 1, 3]) append(pass, cache, layer, { batch, plan, x }, shape);
-      expect(() => append(pass, cache, 2, { batch, plan, x }, shape)).toThrow(
-        'layer 2 owns no KV to append to',
-      );
+      for (const layer of [0, 1, 3]) ropeAppend(pass, cache, layer, tensors, shape);
+      expect(() => ropeAppend(pass, cache, 2, tensors, shape)).toThrow('layer 2 owns no KV to append to');
     });
     destroy();
     cache.destroy();

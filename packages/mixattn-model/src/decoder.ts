@@ -139,15 +139,15 @@ export class Decoder {
     layer: Layer,
     index: number,
   ): void {
-    const { heads, kvHeads, headDim, layers } = this.config;
+    const { heads, headDim, layers } = this.config;
     const { hidden, normed, qkv, attended } = activations;
+    const angles = this.#angles;
     const owns = layers[index]?.kvSource === index;
     const stride = this.#qkvWidth(owns);
     matmul(pass, { batch, x: normed, weights: layer.qkv, y: qkv }, { rows });
-    // Queries are always turned; keys only where they are made: a reusing layer reads them as stored.
-    const turned = owns ? heads + kvHeads : heads;
-    rope(pass, { batch, angles: this.#angles, x: qkv }, { heads: turned, headDim, stride, rows });
-    if (owns) attention.append(pass, index, { batch, x: qkv }, { stride, keysAt: heads * headDim, rows });
+    // A layer that reuses keys reads them as stored: only its queries are turned.
+    if (owns) attention.ropeAppend(pass, index, { batch, angles, x: qkv }, { rows });
+    else rope(pass, { batch, angles, x: qkv }, { heads, headDim, stride, rows });
     attention.run(pass, index, { batch, q: qkv, y: attended }, { stride, rows });
     matmul(pass, { batch, x: attended, weights: layer.output, y: hidden }, { rows, store: 'accumulate' });
   }
