@@ -7,7 +7,7 @@ n samples of one prompt, f16 weights drawn at random on the card, the whole step
 - sdpa: every sample has the prompt in its own cache, and scaled_dot_product_attention reads it for each.
 - no attention: all the rest of the step.
 
-    python anchor.py                                  # 8192 tokens, n = 1, 8, 16, 32, 64
+    python anchor.py                                  # 8192 tokens, n = 1, 2, 4 … 128
     python anchor.py --context 1024,8192,16384 --n 1,16 --results ../results
     python anchor.py --compile                        # elementwise work fused by torch.compile: the stronger anchor, where it works
     python anchor.py --tiny                           # a small shape on the CPU, to test this file
@@ -278,7 +278,7 @@ def arguments():
     numbers = lambda text: [int(part) for part in text.split(",")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--context", type=numbers, default=[8192], help="tokens of the prompt")
-    parser.add_argument("--n", type=numbers, default=[1, 8, 16, 32, 64], help="samples")
+    parser.add_argument("--n", type=numbers, default=[1, 2, 4, 8, 16, 32, 64, 128], help="samples")
     parser.add_argument("--own", type=int, default=64, help="tokens of a sample, the step's own included")
     parser.add_argument("--repeats", type=int, default=30, help="timed steps; the median counts")
     parser.add_argument("--results", default=str(pathlib.Path(__file__).parent.parent / "results"), help="folder of the JSON")
