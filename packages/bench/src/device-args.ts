@@ -1,4 +1,5 @@
-import { acquireDevice, type Device, type TierName } from '@ensample/tensor';
+import { acquireDevice, openDevice as openOn, type Device, type TierName } from '@ensample/tensor';
+import { nodeGpu } from '@ensample/tensor/node';
 
 /** Flags of all benchmarks that run a model on a device. */
 export const deviceArgs = {
@@ -9,13 +10,21 @@ export const deviceArgs = {
   results: { type: 'string', description: 'folder for the JSON file', default: 'packages/bench/results' },
 } as const;
 
+/** What {@link openDevice} opens. */
+export interface DeviceFlags {
+  readonly adapter?: string | undefined;
+  readonly tier?: string | undefined;
+  /** Shaders do not check the bounds of their accesses (a switch of Dawn's; browsers have none). */
+  readonly unchecked?: boolean | undefined;
+}
+
 /** Opens the device that the flags name. */
-export function openDevice(args: {
-  adapter?: string | undefined;
-  tier?: string | undefined;
-}): Promise<Device> {
-  return acquireDevice({
-    ...(args.adapter ? { adapter: args.adapter } : {}),
-    ...(args.tier ? { tier: args.tier as TierName } : {}),
-  });
+export async function openDevice({ adapter, tier, unchecked = false }: DeviceFlags): Promise<Device> {
+  const named = adapter ? { adapter } : {};
+  const options = tier ? { tier: tier as TierName } : {};
+  if (!unchecked) return acquireDevice({ ...named, ...options });
+  const gpu = await nodeGpu({ ...named, enable: ['disable_robustness'] });
+  const found = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (!found) throw new Error('no adapter');
+  return openOn(found, options);
 }

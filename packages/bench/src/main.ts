@@ -6,8 +6,10 @@ import type { KernelTime, TierName } from '@ensample/tensor';
 import { ablation } from './ablation/command.ts';
 import { deviceArgs, openDevice } from './device-args.ts';
 import { benchGolden, type GoldenRow } from './golden.ts';
+import { gpu } from './gpu/command.ts';
 import { pass } from './pass/command.ts';
 import { quality, qualityText } from './quality/command.ts';
+import { reportCommand } from './report/command.ts';
 import { settingOf, table, writeResult } from './results.ts';
 import { benchSamples, type SamplesRow } from './samples.ts';
 import { speculation } from './speculation/command.ts';
@@ -111,6 +113,16 @@ function printed(row: SamplesRow): Record<string, string | number> {
 await runMain(
   defineCommand({
     meta: { name: 'bench', description: 'Benchmarks of Ensample' },
-    subCommands: { ablation, golden, pass, quality, 'quality-text': qualityText, samples, speculation },
+    subCommands: {
+      ablation,
+      golden,
+      gpu,
+      pass,
+      quality,
+      'quality-text': qualityText,
+      report: reportCommand,
+      samples,
+      speculation,
+    },
   }),
 );

@@ -20,6 +20,14 @@ export function settingOf({ info, tier }: Device, name?: string): Setting {
   };
 }
 
+/** A name as part of a file's: lower case, words joined by hyphens. */
+export function slugOf(name: string): string {
+  return name
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/-$/, '');
+}
+
 /** Writes `<folder>/<benchmark>-<device>-<tier>.json` and returns its path. */
 export async function writeResult(
   folder: string,
@@ -27,10 +35,7 @@ export async function writeResult(
   setting: Setting,
   rows: unknown,
 ): Promise<string> {
-  const slug = `${benchmark}-${setting.device}-${setting.tier}`
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/-$/, '');
+  const slug = slugOf(`${benchmark}-${setting.device}-${setting.tier}`);
   await mkdir(folder, { recursive: true });
   const path = join(folder, `${slug}.json`);
   await writeFile(path, JSON.stringify({ benchmark, ...setting, rows }, null, 2) + '\n');

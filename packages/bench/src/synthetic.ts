@@ -42,6 +42,19 @@ export function tableFormat(weights: DrawnFormat): DrawnFormat {
   return weights === 'int4' ? 'int8' : weights;
 }
 
+/** Bytes of a weight, scales included. */
+export const weightBytes: Readonly<Record<DrawnFormat, number>> = {
+  f16: 2,
+  int8: 1 + 1 / 16,
+  int4: 1 / 2 + 1 / 16,
+};
+
+/** Weights of a layer's products. */
+export function layerParameters(shape: Shape): number {
+  const { hiddenSize, heads, kvHeads, headDim, intermediateSize } = shape;
+  return hiddenSize * ((2 * heads + 2 * kvHeads) * headDim + 3 * intermediateSize);
+}
+
 /** A decoder of a published shape whose random weights were made on the device. */
 export async function syntheticDecoder(
   device: Device,

@@ -13,8 +13,8 @@ export interface TinyModelOptions {
   readonly layers?: string;
   /** Default 16. */
   readonly window?: number;
-  /** Key/value heads for 4 query heads. Default 2. */
-  readonly kvHeads?: 1 | 2 | 4;
+  /** Key/value heads for the query heads, which are 4 by default. Default 2. */
+  readonly kvHeads?: number;
   /** Precision of the weights. Default f32. */
   readonly weights?: Precision;
   /** Store those values as f32. Default false. */
@@ -22,7 +22,18 @@ export interface TinyModelOptions {
   /** The output matrix is the embedding. Default true. */
   readonly tied?: boolean;
   readonly contextLength?: number;
+  /** Default: hidden 64, intermediate 96, vocabulary 96, 4 heads of size 32. */
+  readonly sizes?: TinySizes;
   readonly seed?: number;
+}
+
+/** Widths of a {@link tinyModel}. */
+export interface TinySizes {
+  readonly hidden: number;
+  readonly intermediate: number;
+  readonly vocab: number;
+  readonly heads: number;
+  readonly headDim: number;
 }
 
 /** A random model as files, and the values that its weights stand for. */
@@ -36,16 +47,16 @@ export interface TinyModel {
 
 const dtypes = { f16: 'F16', int8: 'I8', int4: 'U8' } as const;
 
-const sizes = { hidden: 64, intermediate: 96, vocab: 96, heads: 4, headDim: 32 } as const;
+const tinySizes: TinySizes = { hidden: 64, intermediate: 96, vocab: 96, heads: 4, headDim: 32 };
 
-/** A random decoder of four layers (hidden 64, head size 32, vocabulary 96): small enough for thousands of steps. */
+/** A random decoder of four layers (by default hidden 64, head size 32, vocabulary 96): small enough for thousands of steps. */
 export function tinyModel(options: TinyModelOptions = {}): TinyModel {
   const { weights = 'f32', widened = false, tied = true, seed = 1 } = options;
   const configJson = tinyConfig(options);
   const random = seeded(seed);
   const tensors: Record<string, TestTensor> = {};
   const values = new Map<string, Float32Array<ArrayBuffer>>();
-  for (const [name, shape] of shapes(configJson['kv_source'] as number[], options.kvHeads ?? 2, tied)) {
+  for (const [name, shape] of shapes(options, configJson['kv_source'] as number[], tied)) {
     const exact = shape.length === 1 ? norm(random, shape[0] ?? 0) : matrix(random, shape[1] ?? 1, shape);
     const table = name.startsWith('model.embed') || name.startsWith('lm_head');
     const format = shape.length === 1 ? 'f32' : table && weights === 'int4' ? 'int8' : weights;
@@ -66,6 +77,7 @@ export function tinyModel(options: TinyModelOptions = {}): TinyModel {
 
 function tinyConfig(options: TinyModelOptions): Record<string, unknown> {
   const { layers = '0s 1 0s 1', window = 16, kvHeads = 2, tied = true, contextLength = 512 } = options;
+  const { sizes = tinySizes } = options;
   const map = layers.split(' ');
   const bits = options.widened
     ? undefined
@@ -94,7 +106,11 @@ function tinyConfig(options: TinyModelOptions): Record<string, unknown> {
 
 const groups = { group_size: 32, symmetric: true, scale_dtype: 'float16' };
 
-function shapes(kvSource: readonly number[], kvHeads: number, tied: boolean): [string, number[]][] {
+function shapes(
+  { kvHeads = 2, sizes = tinySizes }: TinyModelOptions,
+  kvSource: readonly number[],
+  tied: boolean,
+): [string, number[]][] {
   const { hidden, intermediate, vocab, heads, headDim } = sizes;
   const layers = kvSource.flatMap((source, i): [string, number[]][] => {
     const owned: [string, number[]][] = [

@@ -12,7 +12,8 @@ export function randomSource(shape: string, layers: number, contextLength: numbe
   };
 }
 
-function idTokenizer(vocabSize: number): Tokenizer {
+/** Text is token ids, with spaces between them. */
+export function idTokenizer(vocabSize: number): Tokenizer {
   return {
     vocabSize,
     encode: (text) => text.split(' ').map(Number),

@@ -1,5 +1,8 @@
-import '@tensorflow/tfjs-backend-cpu';
+import { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
+
+// The import alone registers it, but bundlers drop an import of which nothing is used.
+if (!('cpu' in tf.engine().registryFactory)) tf.registerBackend('cpu', () => new MathBackendCPU());
 
 tf.env().set('IS_TEST', true); // else its CPU backend advertises tfjs-node
 

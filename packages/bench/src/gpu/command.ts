@@ -1,0 +1,119 @@
+import { defineCommand, type SubCommandsDef } from 'citty';
+import { isSoftware } from '@ensample/tensor';
+import { deviceArgs, openDevice } from '../device-args.ts';
+import { settingOf } from '../results.ts';
+import type { DrawnFormat } from '../synthetic.ts';
+import { bandwidthOf } from './bandwidth.ts';
+import { Models, runJobs, type GpuOptions, type Section } from './bench.ts';
+import { decodeJobs } from './decode.ts';
+import { hostJobs } from './host.ts';
+import { prefillJobs } from './prefill.ts';
+import { productJobs } from './products.ts';
+import { Report } from './report.ts';
+import { samplingJobs } from './sampling.ts';
+
+/** The parts of the benchmark, by the name that `--only` takes. */
+const sections: Readonly<Record<string, Section>> = {
+  decode: decodeJobs,
+  matmul: productJobs,
+  prefill: prefillJobs,
+  host: hostJobs,
+  sampling: samplingJobs,
+};
+
+const { adapter, tier, device, results } = deviceArgs;
+
+/** `bench gpu` */
+export const gpu: SubCommandsDef[string] = defineCommand({
+  meta: {
+    name: 'gpu',
+    description: 'How fast kernels and steps are on a GPU: full-size shapes, weights and KV drawn at random',
+  },
+  args: {
+    ...{ adapter, tier, device, results },
+    only: { type: 'string', description: 'sections to run', default: Object.keys(sections).join() },
+    shapes: { type: 'string', description: '7b, 8b-gqa, 300m, tiny', default: '7b,8b-gqa' },
+    weights: { type: 'string', description: 'f16, int8, int4', default: 'f16,int8,int4' },
+    contexts: { type: 'string', description: 'tokens of the prompt', default: '8192,1024,16384,32768' },
+    n: { type: 'string', description: "samples, and rows of products (default: each section's own)" },
+    layers: { type: 'string', description: 'layers of a shape', default: '32' },
+    products: {
+      type: 'string',
+      description: 'outputs x columns of the section matmul',
+      default: '12288x4096,22016x4096,4096x11008,4096x4096,32000x4096',
+    },
+    prefill: { type: 'string', description: 'prompt lengths of the section prefill', default: '2048,8192' },
+    vocab: { type: 'string', description: 'vocabulary of the section sampling', default: '128000' },
+    repeats: { type: 'string', description: 'timed repeats; the median counts', default: '5' },
+    unchecked: { type: 'boolean', description: 'shaders do not check bounds (Node only)', default: false },
+  },
+  async run({ args }) {
+    const options = optionsOf(args);
+    const chosen = Object.entries(sections).filter(([name]) => args.only.split(',').includes(name));
+    await benchGpu(args, options, Object.fromEntries(chosen));
+  },
+});
+
+interface Args {
+  readonly adapter?: string | undefined;
+  readonly tier?: string | undefined;
+  readonly device?: string | undefined;
+  readonly results: string;
+  readonly unchecked?: boolean;
+}
+
+/** Opens the device, runs the sections' jobs and leaves the report in a file. */
+export async function benchGpu(
+  args: Args,
+  options: Omit<GpuOptions, 'least'>,
+  chosen: Readonly<Record<string, Section>> = sections,
+): Promise<Report> {
+  const device = await openDevice(args);
+  try {
+    const { results, device: name, unchecked = false } = args;
+    const report = await Report.open(device, { results, name, robustness: !unchecked });
+    const software = isSoftware(device.info);
+    const measure = { bytes: software ? 2 ** 24 : 2 ** 30, repeats: options.repeats };
+    const { tbps, measured } = await bandwidthOf(device, settingOf(device, name).device, measure);
+    if (measured) await report.add({ section: 'bandwidth', tbps });
+    // A driver on the CPU need not be kept busy: its submissions are long as they are.
+    const all: GpuOptions = { ...options, least: software ? 0 : 30 };
+    const models = new Models(device, all);
+    const bench = { device, options: all, report, models, bandwidth: 1e9 * tbps };
+    try {
+      await runJobs(
+        bench,
+        Object.values(chosen).flatMap((section) => section(all)),
+      );
+    } finally {
+      models.release();
+    }
+    report.log(`written: ${report.path} (${report.rows.length} rows, ${report.skipped.length} skipped)`);
+    return report;
+  } finally {
+    device.destroy();
+  }
+}
+
+type OptionArgs = Readonly<
+  Record<'shapes' | 'weights' | 'contexts' | 'layers' | 'products' | 'prefill' | 'vocab' | 'repeats', string>
+> & { readonly n?: string | undefined };
+
+function optionsOf(args: OptionArgs): Omit<GpuOptions, 'least'> {
+  const list = (text: string) => text.split(',').filter(Boolean);
+  const numbers = (text: string) => list(text).map(Number);
+  return {
+    shapes: list(args.shapes),
+    weights: list(args.weights) as DrawnFormat[],
+    contexts: numbers(args.contexts),
+    n: args.n === undefined ? undefined : numbers(args.n),
+    layers: Number(args.layers),
+    products: list(args.products).map((text) => {
+      const [outputs = NaN, columns = NaN] = text.split('x').map(Number);
+      return [outputs, columns] as const;
+    }),
+    prefill: numbers(args.prefill),
+    vocab: Number(args.vocab),
+    repeats: Number(args.repeats),
+  };
+}
