@@ -236,7 +236,7 @@ export const mergeBody = /* wgsl */ `
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 @group(0) @binding(2) var<storage, read> partial: array<vec4f>;          // [slots, HEADS, HEAD_DIM / 4]
 @group(0) @binding(3) var<storage, read> log_sums: array<f32>;           // [slots, HEADS]
-@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;          // [rows, HEADS, HEAD_DIM / 4]
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<Y>>;        // [rows, HEADS, HEAD_DIM / 4]
 
 const QUADS = HEAD_DIM / 4u;
 const LOWEST = -1e30;
@@ -264,6 +264,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     }
     record = s.parent;
   }
-  y[id.y * HEADS * QUADS + id.x] = sum / total;
+  y[id.y * HEADS * QUADS + id.x] = narrow4(sum / total);
 }
 `;

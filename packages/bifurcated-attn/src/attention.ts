@@ -11,10 +11,13 @@ import {
   InvalidOptionError,
   isSoftware,
   kernel,
+  narrowChunk,
+  operandPrelude,
   type Batch,
   type Device,
   type GpuTensor,
   type Kernel,
+  type Operand,
   type Pass,
 } from '@ensample/tensor';
 import { attendHead, attendThread, attendTile, mergeBody } from './attend.wgsl.ts';
@@ -41,7 +44,7 @@ export interface AttentionTensors {
   /** `[rows, stride]`: rotated queries `[heads, headDim]` first. */
   readonly q: GpuTensor<'f32'>;
   /** `[rows, heads, headDim]` */
-  readonly y: GpuTensor<'f32'>;
+  readonly y: GpuTensor<Operand>;
 }
 
 /** Partial results take no more than this, except where each row has more stretches above it than fit. */
@@ -190,7 +193,7 @@ export class Attention {
       pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows), kvHeads]);
     }
     const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
-    pass.run(this.#mergeKernel(layer), { batch, plan, partial, log_sums, y }, grid);
+    pass.run(this.#mergeKernel(layer, y.dtype), { batch, plan, partial, log_sums, y }, grid);
   }
 
   /** Workgroups stride over the tasks, so that a recording serves any plan. */
@@ -215,10 +218,11 @@ export class Attention {
     return kernel('attend', { ...kvPrelude(this.cache), constants }, segmentChunk, attendHead, body);
   }
 
-  #mergeKernel(layer: number): Kernel {
+  #mergeKernel(layer: number, type: Operand): Kernel {
     const kind = this.cache.places[layer]?.kind ?? 0;
     const constants = { ...segmentConstants(this.cache, kind, 0), HEADS: this.heads };
-    return kernel('merge', { constants }, segmentChunk, mergeBody);
+    const prelude = { ...operandPrelude({ Y: type }), constants };
+    return kernel('merge', prelude, segmentChunk, narrowChunk[type], mergeBody);
   }
 
   /** Frees the plan and the partial results (the cache is its owner's). */

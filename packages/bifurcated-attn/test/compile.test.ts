@@ -17,7 +17,7 @@ async function compile(device: Device, headDim: number, dtype: 'f32' | 'f16'): P
   const { own, destroy } = scope();
   const batch = own(uploadBatch(device, [], rows));
   const q = own(device.tensor<'f32'>('f32', [rows, heads * headDim]));
-  const y = own(device.tensor<'f32'>('f32', [rows, heads * headDim]));
+  const y = own(device.tensor(device.tier.operands, [rows, heads * headDim]));
   const recorder = new Recorder(device);
   layers.forEach((_, layer) =>
     attention.run(recorder, layer, { batch, q, y }, { stride: heads * headDim, rows }),

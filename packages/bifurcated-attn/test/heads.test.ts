@@ -1,3 +1,4 @@
+import { tiers } from '@ensample/tensor';
 import { eachTier } from '@ensample/testing';
 import { test } from 'vitest';
 import { windowed, World, type Entry, type HeadShape } from './world.ts';
@@ -33,4 +34,10 @@ await eachTier((device, tier) => {
       world.destroy();
     },
   );
+
+  test.runIf(tiers[tier].features.includes('shader-f16'))('results in f16', async () => {
+    const world = new World(device(), { ...shapes[1]!, layers: windowed, results: 'f16' });
+    await story(world);
+    world.destroy();
+  });
 });

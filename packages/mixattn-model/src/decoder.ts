@@ -10,6 +10,7 @@ import {
   type Device,
   type GpuTensor,
   type Matrix,
+  type Operand,
   type Pass,
 } from '@ensample/tensor';
 import type { ModelConfig } from './config.ts';
@@ -23,13 +24,13 @@ export interface Activations {
   /** `[rows, hidden]`: the residual stream. */
   readonly hidden: GpuTensor<'f32'>;
   /** `[rows, hidden]` */
-  readonly normed: GpuTensor<'f32'>;
+  readonly normed: GpuTensor<Operand>;
   /** `[rows, (heads + 2 kvHeads) · headDim]` */
   readonly qkv: GpuTensor<'f32'>;
   /** `[rows, heads · headDim]` */
-  readonly attended: GpuTensor<'f32'>;
+  readonly attended: GpuTensor<Operand>;
   /** `[rows, intermediate]` */
-  readonly gated: GpuTensor<'f32'>;
+  readonly gated: GpuTensor<Operand>;
   destroy(): void;
 }
 
@@ -100,12 +101,13 @@ export class Decoder {
   /** Makes the buffers that {@link forward} writes, for up to `rows` rows. */
   activations(rows: number): Activations {
     const { hiddenSize, heads, headDim, intermediateSize } = this.config;
+    const { operands } = this.#device.tier;
     const tensors = {
       hidden: this.#device.tensor('f32', [rows, hiddenSize]),
-      normed: this.#device.tensor('f32', [rows, hiddenSize]),
+      normed: this.#device.tensor(operands, [rows, hiddenSize]),
       qkv: this.#device.tensor('f32', [rows, this.#qkvWidth(true)]),
-      attended: this.#device.tensor('f32', [rows, heads * headDim]),
-      gated: this.#device.tensor('f32', [rows, intermediateSize]),
+      attended: this.#device.tensor(operands, [rows, heads * headDim]),
+      gated: this.#device.tensor(operands, [rows, intermediateSize]),
     } as const;
     return { rows, ...tensors, destroy: () => Object.values(tensors).forEach((tensor) => tensor.destroy()) };
   }

@@ -1,10 +1,11 @@
-import type { Device } from '@ensample/tensor';
+import { Device, tiers } from '@ensample/tensor';
 import {
   decoderReference,
   DecoderRun,
   eachTier,
   expectClose,
   seeded,
+  testAdapter,
   tinyFiles,
   tinyModel,
   tolerance,
@@ -91,6 +92,17 @@ await eachTier((device, tier) => {
   if (!brief) test.each([1, 4] as const)('%i key/value heads of 4', (kvHeads) => against({ kvHeads }));
 
   test('an output matrix of its own', () => against({ tied: false }));
+
+  test.runIf(tier === 'f16')('operands of products in f16, as tier matrix has them', async () => {
+    const adapter = await testAdapter();
+    const requiredFeatures = [...tiers.f16.features] as GPUFeatureName[];
+    const gpu = await adapter.requestDevice({ requiredFeatures });
+    const narrow = new Device(gpu, { ...tiers.f16, operands: 'f16' }, adapter.info);
+    const model = tinyModel({ window, layers: maps['MA-Offset'] });
+    const expected = decoderReference(model.config, model.values, ids);
+    expectClose(await logits(narrow, model, [24, 9, 7]), expected, tolerance.f16Layers);
+    narrow.destroy();
+  });
 
   test.each(['f16', 'int8', 'int4'] as const)('%s weights equal the same values in f32', async (weights) => {
     const [narrow, wide] = [false, true].map((widened) => tinyModel({ window, weights, widened }));

@@ -1,4 +1,5 @@
 import { UnsupportedFeatureError } from './errors.ts';
+import type { Operand } from './kernels/operand.ts';
 
 /** Name of a capability tier, from the least to the most a device may offer. */
 export type TierName = 'software' | 'plain' | 'subgroups' | 'f16' | 'matrix';
@@ -18,41 +19,38 @@ export interface Tier {
   readonly attention: 'thread' | 'tile';
   /** Default element type of the KV cache. */
   readonly kv: 'f32' | 'f16';
+  /** Element type of what products read: results of norms, of attention, and of the gated product. */
+  readonly operands: Operand;
 }
 
-const subgroupMatrix = 'chromium-experimental-subgroup-matrix';
-
-/**
- * The tiers as data. Software rasterisers get a row of their own: they report subgroups too, but a
- * CPU wants independent invocations with register tiles and no barriers (docs/decisions).
- */
-export const tiers: Readonly<Record<TierName, Tier>> = {
-  software: tier('software', [], 'tree', 8, 'thread', 'thread', 'f32'),
-  plain: tier('plain', [], 'tree', 128, 'tile', 'tile', 'f32'),
-  subgroups: tier('subgroups', ['subgroups'], 'subgroup', 128, 'tile', 'tile', 'f32'),
-  f16: tier('f16', ['subgroups', 'shader-f16'], 'subgroup', 128, 'tile', 'tile', 'f16'),
-  matrix: tier(
-    'matrix',
-    ['subgroups', 'shader-f16', subgroupMatrix],
-    'subgroup',
-    128,
-    'matrix',
-    'tile',
-    'f16',
-  ),
+const plain: Tier = {
+  name: 'plain',
+  features: [],
+  reduce: 'tree',
+  reduceWidth: 128,
+  matmul: 'tile',
+  attention: 'tile',
+  kv: 'f32',
+  operands: 'f32',
 };
 
-function tier(
-  name: TierName,
-  features: readonly string[],
-  reduce: Tier['reduce'],
-  reduceWidth: number,
-  matmul: Tier['matmul'],
-  attention: Tier['attention'],
-  kv: Tier['kv'],
-): Tier {
-  return { name, features, reduce, reduceWidth, matmul, attention, kv };
-}
+/**
+ * Software rasterisers get a row of their own: they report subgroups too, but a CPU wants independent invocations with
+ * register tiles and no barriers (docs/decisions).
+ */
+const software: Tier = { ...plain, name: 'software', reduceWidth: 8, matmul: 'thread', attention: 'thread' };
+const subgroups: Tier = { ...plain, name: 'subgroups', features: ['subgroups'], reduce: 'subgroup' };
+const f16: Tier = { ...subgroups, name: 'f16', features: ['subgroups', 'shader-f16'], kv: 'f16' };
+const matrix: Tier = {
+  ...f16,
+  name: 'matrix',
+  features: [...f16.features, 'chromium-experimental-subgroup-matrix'],
+  matmul: 'matrix',
+  operands: 'f16',
+};
+
+/** The tiers as data: each adds to the one before what a device can do more. */
+export const tiers: Readonly<Record<TierName, Tier>> = { software, plain, subgroups, f16, matrix };
 
 /** True for CPU implementations of WebGPU (SwiftShader, lavapipe, WARP). */
 export function isSoftware(info: GPUAdapterInfo): boolean {

@@ -33,6 +33,7 @@ export {
   type MatrixShape,
   type WeightFormat,
 } from './kernels/matrix.ts';
+export { narrowChunk, operandPrelude, type Operand } from './kernels/operand.ts';
 export { reducingKernel } from './kernels/reduce.ts';
 export {
   adjust,

@@ -48,12 +48,14 @@ describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compile
     const { own, destroy } = scope();
     const recorder = new Recorder(device);
     const batch = own(createBatch(device, rows));
-    const x = own(device.tensor('f32', [rows, width]));
-    const y = own(device.tensor('f32', [rows, width]));
+    const { operands } = tiers[tier];
+    const x = own(device.tensor(operands, [rows, width]));
+    const y = own(device.tensor<'f32'>('f32', [rows, width]));
+    const next = own(device.tensor(operands, [rows, width]));
     const weights = own(uploadMatrix(device, zeros(format)));
     for (const store of ['assign', 'accumulate', 'gated'] as const) {
       for (const count of [1, 2, 4, 16, 48, rows])
-        matmul(recorder, { batch, x, weights, y }, { rows: count, store });
+        matmul(recorder, { batch, x, weights, y: store === 'gated' ? next : y }, { rows: count, store });
     }
     embed(recorder, { batch, weights, y }, { rows });
     const recording = await recorder.finish();
@@ -73,7 +75,8 @@ describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compile
     const angles = f32();
     const sequences = u32();
     const picks = u32();
-    rmsNorm(recorder, { batch, x, weight: angles, y }, { width, eps: 1e-6, rows });
+    const normed = own(device.tensor(tiers[tier].operands, [rows, width]));
+    rmsNorm(recorder, { batch, x, weight: angles, y: normed }, { width, eps: 1e-6, rows });
     rope(recorder, { batch, angles, x }, { heads: 2, headDim: 32, stride: width, rows });
     const adjusting = {
       ...{ batch, sequences, states: u32(), history: u32(), counts: u32() },

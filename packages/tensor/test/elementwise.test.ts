@@ -3,9 +3,11 @@ import {
   rmsNorm,
   rope,
   ropeAngles,
+  tiers,
   uploadMatrix,
   type Device,
   type GpuTensor,
+  type Operand,
 } from '@ensample/tensor';
 import {
   compute,
@@ -13,12 +15,15 @@ import {
   embedReference,
   expectClose,
   randomMatrix,
+  readValues,
   rmsNormReference,
   ropeReference,
   scope,
   seeded,
   tolerance,
+  storedValues,
   uploadBatch,
+  uploadValues,
 } from '@ensample/testing';
 import { expect, test } from 'vitest';
 
@@ -29,23 +34,26 @@ const capacity = 7;
 /** The active rows must be `expected`, the others what they were. */
 async function expectRows(
   device: Device,
-  y: GpuTensor<'f32'>,
+  y: GpuTensor<Operand>,
   expected: Float32Array<ArrayBuffer>,
   before: Float32Array<ArrayBuffer>,
   allowed = tolerance.f32,
 ): Promise<void> {
-  const result = await device.read(y);
+  const result = await readValues(device, y);
   expectClose(result.subarray(0, expected.length), expected, allowed);
   expect(result.subarray(expected.length)).toEqual(before.subarray(expected.length));
 }
 
-await eachTier((device) => {
-  test.each([12, 288, 520])('rmsNorm of width %i', async (width) => {
+await eachTier((device, tier) => {
+  const narrow = tiers[tier].features.includes('shader-f16') ? [[288, 'f16'] as const] : [];
+  const wide = [12, 288, 520].map((width) => [width, 'f32'] as const);
+  test.each([...wide, ...narrow])('rmsNorm of width %i to %s', async (width, type) => {
     const { own, destroy } = scope();
     const random = seeded(width);
     const x = random.normals(capacity * width);
     const before = random.normals(capacity * width);
     const weight = random.normals(width);
+    if (type === 'f16') weight[5] = 1e6; // too large results become the largest
     const batch = own(
       uploadBatch(
         device(),
@@ -53,7 +61,7 @@ await eachTier((device) => {
         capacity,
       ),
     );
-    const y = own(device().upload('f32', [capacity, width], before));
+    const y = own(uploadValues(device(), type, [capacity, width], before));
     const inputs = {
       x: own(device().upload('f32', [capacity, width], x)),
       weight: own(device().upload('f32', [width], weight)),
@@ -61,7 +69,8 @@ await eachTier((device) => {
     await compute(device(), (pass) =>
       rmsNorm(pass, { batch, ...inputs, y }, { width, eps: 1e-5, rows: capacity }),
     );
-    await expectRows(device(), y, rmsNormReference(x.subarray(0, active * width), weight, 1e-5), before);
+    const expected = storedValues(type, rmsNormReference(x.subarray(0, active * width), weight, 1e-5));
+    await expectRows(device(), y, expected, storedValues(type, before), tolerance[type]);
     destroy();
   });
 

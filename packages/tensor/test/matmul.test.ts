@@ -1,8 +1,10 @@
 import {
   matmul,
   Recorder,
+  tiers,
   uploadMatrix,
   type Device,
+  type Operand,
   type Store,
   type TierName,
   type WeightFormat,
@@ -14,10 +16,13 @@ import {
   gatedReference,
   matmulReference,
   randomMatrix,
+  readValues,
   scope,
   seeded,
   tolerance,
+  storedValues,
   uploadBatch,
+  uploadValues,
 } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
 
@@ -31,10 +36,16 @@ interface Case {
   readonly store: Store;
   readonly outputs: number;
   readonly maxBlockBytes?: number;
+  /** Element types of x and y. Default: f32 both. */
+  readonly types?: { readonly x: Operand; readonly y: Operand };
 }
 
+const wide = { x: 'f32', y: 'f32' } as const;
+const narrowed = { x: 'f16', y: 'f16' } as const;
+
 /** Products of all capacities, with all rows active and with fewer, in one submit. */
-async function check(device: Device, tier: TierName, { format, store, outputs, maxBlockBytes }: Case) {
+async function check(device: Device, tier: TierName, given: Case) {
+  const { format, store, outputs, maxBlockBytes, types = wide } = given;
   const random = seeded(outputs);
   const { own, destroy } = scope();
   const width = columns[format];
@@ -47,17 +58,20 @@ async function check(device: Device, tier: TierName, { format, store, outputs, m
     { capacity, active: Math.ceil(capacity / 2) },
   ]);
   const products = runs.map(({ capacity, active }) => {
-    const x = random.normals(capacity * width);
-    const before = random.normals(capacity * stored);
+    const x = storedValues(types.x, random.normals(capacity * width));
+    const before = storedValues(types.y, random.normals(capacity * stored));
     const expected = reference(x.subarray(0, active * width), values, width);
     const rows = Array.from({ length: active }, () => ({}));
     return {
       capacity,
-      expected: expected.map((value, i) => value + (store === 'accumulate' ? before[i]! : 0)),
+      expected: storedValues(
+        types.y,
+        expected.map((value, i) => value + (store === 'accumulate' ? before[i]! : 0)),
+      ),
       untouched: before.subarray(active * stored),
       batch: own(uploadBatch(device, rows, capacity)),
-      x: own(device.upload('f32', [capacity, width], x)),
-      y: own(device.upload('f32', [capacity, stored], before)),
+      x: own(uploadValues(device, types.x, [capacity, width], x)),
+      y: own(uploadValues(device, types.y, [capacity, stored], before)),
     };
   });
   await compute(device, (pass) => {
@@ -65,8 +79,9 @@ async function check(device: Device, tier: TierName, { format, store, outputs, m
       matmul(pass, { batch, x, weights, y }, { rows: capacity, store });
   });
   for (const { capacity, expected, untouched, y } of products) {
-    const allowed = tier === 'matrix' && capacity > 4 ? tolerance.f16 : tolerance.f32;
-    const result = await device.read(y);
+    const rounds = types.y === 'f16' || (tier === 'matrix' && capacity > 4);
+    const allowed = rounds ? tolerance.f16 : tolerance.f32;
+    const result = await readValues(device, y);
     expectClose(result.subarray(0, expected.length), expected, allowed);
     expect(result.subarray(expected.length)).toEqual(untouched);
   }
@@ -74,31 +89,22 @@ async function check(device: Device, tier: TierName, { format, store, outputs, m
 }
 
 /** silu is 0 far below 0 and the identity far above it, in every variant. */
-async function checkLargeGates(device: Device) {
+async function checkLargeGates(device: Device, types: { x: Operand; y: Operand }) {
   const { own, destroy } = scope();
-  const ups = [3, 3, -2, -2];
-  const values = Float32Array.from(
-    [500, -500, 100, -100].flatMap((gate, i) => [gate, 0, 0, 0, ups[i]!, 0, 0, 0]),
-  );
-  const weights = own(uploadMatrix(device, { format: 'f32', rows: 8, columns: 4, data: values }));
+  const gates = [500, -500, 100, -100, 500];
+  const ups = [3, 3, -2, -2, -300];
+  const values = Float32Array.from(gates.flatMap((gate, i) => [gate, 0, 0, 0, ups[i]!, 0, 0, 0]));
+  const weights = own(uploadMatrix(device, { format: 'f32', rows: 10, columns: 4, data: values }));
+  const last = types.y === 'f16' ? -65504 : -150_000;
   for (const rows of capacities) {
-    const x = own(
-      device.upload(
-        'f32',
-        [rows, 4],
-        Float32Array.from({ length: 4 * rows }, (_, i) => +(i % 4 === 0)),
-      ),
-    );
-    const batch = own(
-      uploadBatch(
-        device,
-        Array.from({ length: rows }, () => ({})),
-      ),
-    );
-    const y = own(device.tensor('f32', [rows, 4]));
+    const ones = Float32Array.from({ length: 4 * rows }, (_, i) => (i % 4 === 0 ? 1 : 0));
+    const each = Array.from({ length: rows }, () => ({}));
+    const batch = own(uploadBatch(device, each));
+    const x = own(uploadValues(device, types.x, [rows, 4], ones));
+    const y = own(device.tensor(types.y, [rows, 5]));
     await compute(device, (pass) => matmul(pass, { batch, x, weights, y }, { rows, store: 'gated' }));
-    const expected = Array.from({ length: rows }, () => [1500, 0, -200, 0]).flat();
-    expectClose(await device.read(y), expected, tolerance.f32);
+    const expected = each.flatMap(() => [1500, 0, -200, 0, last]);
+    expectClose(await readValues(device, y), expected, tolerance.exact);
   }
   destroy();
 }
@@ -120,7 +126,23 @@ await eachTier((device, tier) => {
     check(device(), tier, { format: 'int8', store: 'accumulate', outputs: 131 }));
   test('matmul, gated, in one block', () =>
     check(device(), tier, { format: 'int8', store: 'gated', outputs: 74 }));
-  test('matmul, gated, with gates as large as ±500', () => checkLargeGates(device()));
+  test('matmul, gated, with gates as large as ±500', () => checkLargeGates(device(), wide));
+  describe.runIf(tiers[tier].features.includes('shader-f16'))('matmul of f16 operands', () => {
+    // Products that are operands of the next one leave in f16, all others in f32.
+    test.each(['f32', 'f16', 'int8', 'int4'] as const)('%s weights', async (format) => {
+      const [x, y] = ['f16', 'f32'] as const;
+      await check(device(), tier, { format, store: 'assign', outputs: 37, types: { x, y } });
+      await check(device(), tier, { format, store: 'gated', outputs: 38, types: narrowed });
+    });
+    test('added to y', () =>
+      check(device(), tier, {
+        format: 'int8',
+        store: 'accumulate',
+        outputs: 37,
+        types: { x: 'f16', y: 'f32' },
+      }));
+    test('gated, with results that are too large', () => checkLargeGates(device(), narrowed));
+  });
   test('matmul refuses an odd number of gates and what they let through', () => {
     const matrix = uploadMatrix(device(), randomMatrix(seeded(1), 'f32', 7, 4).host);
     const [x, y] = [device().tensor('f32', [1, 4]), device().tensor('f32', [1, 4])];

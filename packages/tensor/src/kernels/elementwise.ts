@@ -3,6 +3,7 @@ import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import { embedBody, rmsNormBody, ropeBody } from './elementwise.wgsl.ts';
 import { decodeQuad, type Matrix } from './matrix.ts';
+import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
 import { reducingKernel } from './reduce.ts';
 
 /**
@@ -33,15 +34,13 @@ export function rmsNorm(
     x,
     weight,
     y,
-  }: { batch: Batch; x: GpuTensor<'f32'>; weight: GpuTensor<'f32'>; y: GpuTensor<'f32'> },
+  }: { batch: Batch; x: GpuTensor<'f32'>; weight: GpuTensor<'f32'>; y: GpuTensor<Operand> },
   { width, eps, rows }: { width: number; eps: number; rows: number },
 ): void {
   const constants = { WIDTH: width, EPS: eps.toExponential() + 'f' };
-  pass.run(
-    reducingKernel(pass.device.tier, 'rms_norm', { constants }, rmsNormBody),
-    { batch, x, weight, y },
-    [rows],
-  );
+  const prelude = { ...operandPrelude({ Y: y.dtype }), constants };
+  const code = reducingKernel(pass.device.tier, 'rms_norm', prelude, narrowChunk[y.dtype], rmsNormBody);
+  pass.run(code, { batch, x, weight, y }, [rows]);
 }
 
 /** Shape of the heads that {@link rope} turns. */

@@ -3,7 +3,7 @@ export const rmsNormBody = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;      // [1 + rows]
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;          // [rows, WIDTH / 4]
 @group(0) @binding(2) var<storage, read> weight: array<vec4f>;     // [WIDTH / 4]
-@group(0) @binding(3) var<storage, read_write> y: array<vec4f>;    // [rows, WIDTH / 4]
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<Y>>;  // [rows, WIDTH / 4]
 
 const_assert WIDTH % 4u == 0u;
 
@@ -20,7 +20,7 @@ fn run(group: vec3u, lane: u32) {
   let sums = reduce_add4(squares, lane);
   let scale = inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(WIDTH) + EPS);
   if (live) {
-    for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) { y[row + i] = x[row + i] * scale * weight[i]; }
+    for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) { y[row + i] = narrow4(x[row + i] * scale * weight[i]); }
   }
 }
 `;

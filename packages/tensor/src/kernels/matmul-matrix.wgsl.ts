@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     for (var i = lane; i < TILE_ROWS * QUADS_A_ROW; i += 128u) {
       let m = row0 + i / QUADS_A_ROW;
       let at = k + i % QUADS_A_ROW;
-      let v = select(vec4f(), x[min(m, rows - 1u) * quads + min(at, quads - 1u)], m < rows && at < quads);
+      let v = select(vec4f(), vec4f(x[min(m, rows - 1u) * quads + min(at, quads - 1u)]), m < rows && at < quads);
       put_x(i / QUADS_A_ROW * STRIDE + i % QUADS_A_ROW * 4u, v);
     }
     workgroupBarrier();

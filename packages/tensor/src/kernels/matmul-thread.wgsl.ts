@@ -37,7 +37,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   for (var g = 0u; g < quads; g += 8u) {
     var p = vec4f();
     let end = min(g + 8u, quads);
-    for (var k = g; k < end; k++) { p += x[at + k] * weights(n, k); }
+    for (var k = g; k < end; k++) { p += vec4f(x[at + k]) * weights(n, k); }
     a += p * scales4(n, g);
   }
   store4(row, first, a);
@@ -63,10 +63,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let end = min(g + 8u, quads);
     for (var k = g; k < end; k++) {
       let w = weights(n, k);
-      p0 += x[x0 + k] * w;
-      p1 += x[x1 + k] * w;
-      p2 += x[x2 + k] * w;
-      p3 += x[x3 + k] * w;
+      p0 += vec4f(x[x0 + k]) * w;
+      p1 += vec4f(x[x1 + k]) * w;
+      p2 += vec4f(x[x2 + k]) * w;
+      p3 += vec4f(x[x3 + k]) * w;
     }
     let s = scales4(n, g);
     a0 += p0 * s; a1 += p1 * s; a2 += p2 * s; a3 += p3 * s;
@@ -103,14 +103,14 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let end = min(g + 8u, quads);
     for (var k = g; k < end; k++) {
       let w = weights(n, k);
-      p0 += x[x0 + k] * w;
-      p1 += x[x1 + k] * w;
-      p2 += x[x2 + k] * w;
-      p3 += x[x3 + k] * w;
-      p4 += x[x4 + k] * w;
-      p5 += x[x5 + k] * w;
-      p6 += x[x6 + k] * w;
-      p7 += x[x7 + k] * w;
+      p0 += vec4f(x[x0 + k]) * w;
+      p1 += vec4f(x[x1 + k]) * w;
+      p2 += vec4f(x[x2 + k]) * w;
+      p3 += vec4f(x[x3 + k]) * w;
+      p4 += vec4f(x[x4 + k]) * w;
+      p5 += vec4f(x[x5 + k]) * w;
+      p6 += vec4f(x[x6 + k]) * w;
+      p7 += vec4f(x[x7 + k]) * w;
     }
     let s = scales4(n, g);
     a0 += p0 * s; a1 += p1 * s; a2 += p2 * s; a3 += p3 * s;

@@ -1,6 +1,6 @@
 import type { Tier } from '../capabilities.ts';
 import { invariant } from '../errors.ts';
-import { kernel, type Kernel } from '../kernel.ts';
+import { kernel, type Kernel, type Prelude } from '../kernel.ts';
 import type { Grid, Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
@@ -8,6 +8,7 @@ import { decodeQuad, decodeWide, type Matrix, type WeightFormat } from './matrix
 import { matrixBody } from './matmul-matrix.wgsl.ts';
 import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
 import { accumulate, assign, gated, productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
+import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
 import { reducingKernel } from './reduce.ts';
 
 /**
@@ -16,27 +17,43 @@ import { reducingKernel } from './reduce.ts';
  */
 export type Store = 'assign' | 'accumulate' | 'gated';
 
+/** What a kernel is made for: how weights are stored, how results, and the element types of x and y. */
+interface Product {
+  readonly format: WeightFormat;
+  readonly store: Store;
+  readonly x: Operand;
+  readonly y: Operand;
+}
+
 /** A way to multiply: its kernel, and the grid for N outputs and up to M rows. */
 interface Variant {
   /** Most rows it is meant for. */
   readonly rows: number;
-  kernel(tier: Tier, format: WeightFormat, store: Store): Kernel;
+  kernel(tier: Tier, product: Product): Kernel;
   grid(outputs: number, rows: number): Grid;
 }
 
 const stores: Readonly<Record<Store, string>> = { assign, accumulate, gated };
 
+/** What all variants have behind the decoding of weights. */
+function common({ store, y }: Product): string[] {
+  return [productBindings, narrowChunk[y], stores[store]];
+}
+
+function types({ x, y }: Product): Prelude {
+  return operandPrelude({ X: x, Y: y });
+}
+
 function vector(rows: number): Variant {
   return {
     rows,
-    kernel: (tier, format, store) =>
+    kernel: (tier, product) =>
       reducingKernel(
         tier,
-        `matmul_vector${rows}_${format}`,
-        { constants: { ROWS: rows } },
-        decodeWide[format],
-        productBindings,
-        stores[store],
+        `matmul_vector${rows}_${product.format}`,
+        { ...types(product), constants: { ROWS: rows } },
+        decodeWide[product.format],
+        ...common(product),
         vectorBody,
       ),
     grid: (outputs) => [Math.ceil(outputs / 4)],
@@ -46,13 +63,12 @@ function vector(rows: number): Variant {
 function thread(rows: number, body: string): Variant {
   return {
     rows,
-    kernel: (_tier, format, store) =>
+    kernel: (_tier, product) =>
       kernel(
-        `matmul_thread${rows}_${format}`,
-        {},
-        decodeQuad[format],
-        productBindings,
-        stores[store],
+        `matmul_thread${rows}_${product.format}`,
+        types(product),
+        decodeQuad[product.format],
+        ...common(product),
         threadHead,
         body,
       ),
@@ -63,13 +79,12 @@ function thread(rows: number, body: string): Variant {
 function tile(rowTile: number, rows: number): Variant {
   return {
     rows,
-    kernel: (_tier, format, store) =>
+    kernel: (_tier, product) =>
       kernel(
-        `matmul_tile${16 * rowTile}_${format}`,
-        { constants: { ROW_TILE: rowTile } },
-        decodeQuad[format],
-        productBindings,
-        stores[store],
+        `matmul_tile${16 * rowTile}_${product.format}`,
+        { ...types(product), constants: { ROW_TILE: rowTile } },
+        decodeQuad[product.format],
+        ...common(product),
         tileBody,
       ),
     grid: (outputs, m) => [Math.ceil(outputs / 64), Math.ceil(m / (16 * rowTile))],
@@ -79,17 +94,17 @@ function tile(rowTile: number, rows: number): Variant {
 function matrix(rowTiles: number, columnTile: number, rows: number): Variant {
   return {
     rows,
-    kernel: (_tier, format, store) =>
+    kernel: (_tier, product) =>
       kernel(
-        `matmul_matrix${16 * rowTiles}_${format}`,
+        `matmul_matrix${16 * rowTiles}_${product.format}`,
         {
+          ...types(product),
           enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
           directives: ['diagnostic(off, chromium.subgroup_matrix_uniformity);'],
           constants: { ROW_TILES: rowTiles, COLUMN_TILE: columnTile },
         },
-        decodeQuad[format],
-        productBindings,
-        stores[store],
+        decodeQuad[product.format],
+        ...common(product),
         matrixBody,
       ),
     grid: (outputs, m) => [Math.ceil(outputs / 64), Math.ceil(m / (16 * rowTiles))],
@@ -109,7 +124,7 @@ const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {
  */
 export function matmul(
   pass: Pass,
-  { batch, x, weights, y }: { batch: Batch; x: GpuTensor<'f32'>; weights: Matrix; y: GpuTensor<'f32'> },
+  { batch, x, weights, y }: { batch: Batch; x: GpuTensor<Operand>; weights: Matrix; y: GpuTensor<Operand> },
   { rows, store = 'assign' }: { rows: number; store?: Store },
 ): void {
   const { tier } = pass.device;
@@ -119,7 +134,7 @@ export function matmul(
     store !== 'gated' || weights.rows % 2 === 0,
     () => `${weights.rows} rows cannot be gates and up in turns`,
   );
-  const code = variant.kernel(tier, weights.format, store);
+  const code = variant.kernel(tier, { format: weights.format, store, x: x.dtype, y: y.dtype });
   for (const { words, scales, dims, rows: outputs } of weights.blocks) {
     pass.run(code, { words, scales, batch, dims, x, y }, variant.grid(outputs, rows));
   }

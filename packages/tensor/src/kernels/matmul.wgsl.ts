@@ -5,23 +5,23 @@
 export const assign = /* wgsl */ `
 fn store(row: u32, n: u32, values: vec2f) {
   let at = row * dims.z + dims.w + n;
-  y[at] = values.x;
-  if (n + 1u < dims.y) { y[at + 1u] = values.y; }
+  y[at] = narrow(values.x);
+  if (n + 1u < dims.y) { y[at + 1u] = narrow(values.y); }
 }
 `;
 
 export const accumulate = /* wgsl */ `
 fn store(row: u32, n: u32, values: vec2f) {
   let at = row * dims.z + dims.w + n;
-  y[at] += values.x;
-  if (n + 1u < dims.y) { y[at + 1u] += values.y; }
+  y[at] = narrow(f32(y[at]) + values.x);
+  if (n + 1u < dims.y) { y[at + 1u] = narrow(f32(y[at + 1u]) + values.y); }
 }
 `;
 
 export const gated = /* wgsl */ `
 fn store(row: u32, n: u32, values: vec2f) {
   let gate = values.x;
-  y[(row * dims.z + dims.w + n) / 2u] = gate / (1.0 + exp(-gate)) * values.y;
+  y[(row * dims.z + dims.w + n) / 2u] = narrow(gate / (1.0 + exp(-gate)) * values.y);
 }
 `;
 
@@ -29,8 +29,8 @@ fn store(row: u32, n: u32, values: vec2f) {
 export const productBindings = /* wgsl */ `
 @group(0) @binding(2) var<storage, read> batch: array<vec4u>;     // [1 + rows]
 @group(0) @binding(3) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
-@group(0) @binding(4) var<storage, read> x: array<vec4f>;         // [rows, columns / 4]
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;     // [rows, dims.z], see store
+@group(0) @binding(4) var<storage, read> x: array<vec4<X>>;       // [rows, columns / 4]
+@group(0) @binding(5) var<storage, read_write> y: array<Y>;       // [rows, dims.z], see store
 `;
 
 /**
@@ -55,7 +55,7 @@ fn run(group: vec3u, lane: u32) {
     for (var m = 0u; m < ROWS; m++) {
       var products = vec4f();
       for (var q = 0u; q < QUADS; q++) {
-        let v = x[m * (dims.x / 4u) + i * QUADS + q];
+        let v = vec4f(x[m * (dims.x / 4u) + i * QUADS + q]);
         products += vec4f(dot(v, w0[q]), dot(v, w1[q]), dot(v, w2[q]), dot(v, w3[q]));
       }
       sums[m] += products * scale;
@@ -94,7 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     for (var i = lane; i < TILE_ROWS * TILE_QUADS; i += 256u) {
       let at = k + i % TILE_QUADS;
       let m = row0 + i / TILE_QUADS;
-      x_tile[i] = select(vec4f(), x[min(m, rows - 1u) * quads + min(at, quads - 1u)], m < rows && at < quads);
+      x_tile[i] = select(vec4f(), vec4f(x[min(m, rows - 1u) * quads + min(at, quads - 1u)]), m < rows && at < quads);
     }
     let at = min(k + lane % TILE_QUADS, quads - 1u);
     let n = min(n0 + lane / TILE_QUADS, dims.y - 1u);
