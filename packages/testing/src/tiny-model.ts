@@ -23,7 +23,7 @@ export interface TinyModelOptions {
   readonly tied?: boolean;
   readonly contextLength?: number;
   /** Default: hidden 64, intermediate 96, vocabulary 96, 4 heads of size 32. */
-  readonly sizes?: TinySizes;
+  readonly sizes?: Partial<TinySizes>;
   readonly seed?: number;
 }
 
@@ -77,7 +77,7 @@ export function tinyModel(options: TinyModelOptions = {}): TinyModel {
 
 function tinyConfig(options: TinyModelOptions): Record<string, unknown> {
   const { layers = '0s 1 0s 1', window = 16, kvHeads = 2, tied = true, contextLength = 512 } = options;
-  const { sizes = tinySizes } = options;
+  const sizes = { ...tinySizes, ...options.sizes };
   const map = layers.split(' ');
   const bits = options.widened
     ? undefined
@@ -107,11 +107,11 @@ function tinyConfig(options: TinyModelOptions): Record<string, unknown> {
 const groups = { group_size: 32, symmetric: true, scale_dtype: 'float16' };
 
 function shapes(
-  { kvHeads = 2, sizes = tinySizes }: TinyModelOptions,
+  { kvHeads = 2, sizes }: TinyModelOptions,
   kvSource: readonly number[],
   tied: boolean,
 ): [string, number[]][] {
-  const { hidden, intermediate, vocab, heads, headDim } = sizes;
+  const { hidden, intermediate, vocab, heads, headDim } = { ...tinySizes, ...sizes };
   const layers = kvSource.flatMap((source, i): [string, number[]][] => {
     const owned: [string, number[]][] = [
       ['self_attn.k_proj', [kvHeads * headDim, hidden]],

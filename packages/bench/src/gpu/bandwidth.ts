@@ -1,6 +1,5 @@
 import { createBatch, kernel, Recorder, type Device } from '@ensample/tensor';
-import { median } from '../results.ts';
-import { gpuTime, repeatsFor } from './clock.ts';
+import { recordingTime } from './clock.ts';
 
 /** TB/s that a plain loop reads, by a part of the device's name: measured once, so that floors stay comparable. */
 const measured: readonly (readonly [name: string, tbps: number])[] = [['H100', 3.25]];
@@ -36,17 +35,8 @@ export async function bandwidthOf(
     const recorder = new Recorder(device);
     recorder.run(kernel('read', {}, readBody), { source, sink }, [Math.min(4096, Math.ceil(size / 4096))]);
     const recording = await recorder.finish();
-    const once = await gpuTime(device, (encoder) => recording.encode(encoder));
-    const count = repeatsFor(once, 10);
-    const times: number[] = [];
-    for (let i = 0; i < repeats; i++) {
-      times.push(
-        await gpuTime(device, (encoder) => {
-          for (let j = 0; j < count; j++) recording.encode(encoder);
-        }),
-      );
-    }
-    return { tbps: (size * count) / median(times) / 1e9, measured: true };
+    const ms = await recordingTime(recording, { least: 10, repeats });
+    return { tbps: size / ms / 1e9, measured: true };
   } finally {
     source.destroy();
     sink.destroy();

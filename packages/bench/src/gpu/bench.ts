@@ -77,10 +77,15 @@ export class Models {
   }
 }
 
-/** Runs the jobs, the most valuable first. */
-export async function runJobs(bench: Bench, jobs: readonly Job[]): Promise<void> {
-  for (const job of [...jobs].sort((a, b) => a.rank - b.rank)) {
-    await attempt(bench, job.name, () => job.run(bench));
+/** Runs the jobs of all sections, the most valuable first. */
+export async function runJobs(bench: Bench, sections: readonly Section[]): Promise<void> {
+  const jobs = sections.flatMap((section) => section(bench.options));
+  try {
+    for (const job of jobs.sort((a, b) => a.rank - b.rank)) {
+      await attempt(bench, job.name, () => job.run(bench));
+    }
+  } finally {
+    bench.models.release();
   }
 }
 

@@ -1,4 +1,5 @@
-import type { Device, GpuTensor } from '@ensample/tensor';
+import type { Device, GpuTensor, Recording } from '@ensample/tensor';
+import { median } from '../results.ts';
 
 /** Timestamps of what runs on the GPU: `index` counts from 0. */
 export class Stamps {
@@ -68,4 +69,23 @@ export async function gpuTime(device: Device, encode: (encoder: GPUCommandEncode
 /** Repeats of what takes `ms` that take `least` milliseconds together. */
 export function repeatsFor(ms: number, least: number): number {
   return Math.max(1, Math.min(1000, Math.ceil(least / Math.max(ms, 1e-3))));
+}
+
+/** Milliseconds of a recording, median, after one that warms up; many in a submission, `least` milliseconds together. */
+export async function recordingTime(
+  recording: Recording,
+  { least, repeats }: { readonly least: number; readonly repeats: number },
+): Promise<number> {
+  const { device } = recording;
+  const timed = async (count: number) => {
+    const ms = await gpuTime(device, (encoder) => {
+      for (let i = 0; i < count; i++) recording.encode(encoder);
+    });
+    return ms / count;
+  };
+  await timed(1);
+  const count = repeatsFor(await timed(1), least);
+  const times: number[] = [];
+  for (let i = 0; i < repeats; i++) times.push(await timed(count));
+  return median(times);
 }

@@ -1,10 +1,9 @@
 import { defineCommand, type SubCommandsDef } from 'citty';
-import { isSoftware } from '@ensample/tensor';
+import { isSoftware, type Device } from '@ensample/tensor';
 import { deviceArgs, openDevice } from '../device-args.ts';
-import { settingOf } from '../results.ts';
 import type { DrawnFormat } from '../synthetic.ts';
 import { bandwidthOf } from './bandwidth.ts';
-import { Models, runJobs, type GpuOptions, type Section } from './bench.ts';
+import { Models, runJobs, type Bench, type GpuOptions, type Section } from './bench.ts';
 import { decodeJobs } from './decode.ts';
 import { hostJobs } from './host.ts';
 import { prefillJobs } from './prefill.ts';
@@ -13,7 +12,7 @@ import { Report } from './report.ts';
 import { samplingJobs } from './sampling.ts';
 
 /** The parts of the benchmark, by the name that `--only` takes. */
-const sections: Readonly<Record<string, Section>> = {
+export const sections: Readonly<Record<string, Section>> = {
   decode: decodeJobs,
   matmul: productJobs,
   prefill: prefillJobs,
@@ -48,51 +47,36 @@ export const gpu: SubCommandsDef[string] = defineCommand({
     unchecked: { type: 'boolean', description: 'shaders do not check bounds (Node only)', default: false },
   },
   async run({ args }) {
-    const options = optionsOf(args);
-    const chosen = Object.entries(sections).filter(([name]) => args.only.split(',').includes(name));
-    await benchGpu(args, options, Object.fromEntries(chosen));
+    const only = args.only.split(',');
+    const chosen = Object.entries(sections).flatMap(([name, section]) =>
+      only.includes(name) ? [section] : [],
+    );
+    const device = await openDevice(args);
+    try {
+      const where = { results: args.results, name: args.device, robustness: !args.unchecked };
+      const report = await Report.open(device, where);
+      const bench = await openBench(device, report, optionsOf(args));
+      await runJobs(bench, chosen);
+      console.log(`written: ${report.path} (${report.rows.length} rows, ${report.skipped.length} skipped)`);
+    } finally {
+      device.destroy();
+    }
   },
 });
 
-interface Args {
-  readonly adapter?: string | undefined;
-  readonly tier?: string | undefined;
-  readonly device?: string | undefined;
-  readonly results: string;
-  readonly unchecked?: boolean;
-}
-
-/** Opens the device, runs the sections' jobs and leaves the report in a file. */
-export async function benchGpu(
-  args: Args,
+/** Gets everything ready that jobs need. */
+export async function openBench(
+  device: Device,
+  report: Report,
   options: Omit<GpuOptions, 'least'>,
-  chosen: Readonly<Record<string, Section>> = sections,
-): Promise<Report> {
-  const device = await openDevice(args);
-  try {
-    const { results, device: name, unchecked = false } = args;
-    const report = await Report.open(device, { results, name, robustness: !unchecked });
-    const software = isSoftware(device.info);
-    const measure = { bytes: software ? 2 ** 24 : 2 ** 30, repeats: options.repeats };
-    const { tbps, measured } = await bandwidthOf(device, settingOf(device, name).device, measure);
-    if (measured) await report.add({ section: 'bandwidth', tbps });
-    // A driver on the CPU need not be kept busy: its submissions are long as they are.
-    const all: GpuOptions = { ...options, least: software ? 0 : 30 };
-    const models = new Models(device, all);
-    const bench = { device, options: all, report, models, bandwidth: 1e9 * tbps };
-    try {
-      await runJobs(
-        bench,
-        Object.values(chosen).flatMap((section) => section(all)),
-      );
-    } finally {
-      models.release();
-    }
-    report.log(`written: ${report.path} (${report.rows.length} rows, ${report.skipped.length} skipped)`);
-    return report;
-  } finally {
-    device.destroy();
-  }
+): Promise<Bench> {
+  const software = isSoftware(device.info);
+  // A driver on the CPU need not be kept busy: its submissions are long as they are.
+  const all: GpuOptions = { ...options, least: software ? 0 : 30 };
+  const measure = { bytes: software ? 2 ** 24 : 2 ** 30, repeats: options.repeats };
+  const { tbps, measured } = await bandwidthOf(device, report.device, measure);
+  if (measured) await report.add({ section: 'bandwidth', tbps });
+  return { device, options: all, report, models: new Models(device, all), bandwidth: 1e9 * tbps };
 }
 
 type OptionArgs = Readonly<

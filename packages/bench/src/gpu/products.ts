@@ -8,10 +8,9 @@ import {
   type GpuTensor,
   type Matrix,
 } from '@ensample/tensor';
-import { median } from '../results.ts';
 import { weightBytes, type DrawnFormat } from '../synthetic.ts';
 import { attempt, type Bench, type GpuOptions, type Job } from './bench.ts';
-import { gpuTime, repeatsFor } from './clock.ts';
+import { recordingTime } from './clock.ts';
 import { draw, drawMatrix } from './draw.ts';
 import type { Row } from './report.ts';
 
@@ -99,18 +98,10 @@ async function productRow(
     const recorder = new Recorder(device);
     for (const matrix of matrices) multiply(recorder, { batch, x, weights: matrix, y }, { rows });
     const recording = await recorder.finish();
-    const once = await gpuTime(device, (encoder) => recording.encode(encoder));
+    recording.submit();
     const error = await errorOf(device, { x, y, weights: matrices.at(-1) }, product);
-    const count = repeatsFor(once, options.least / 4);
-    const times: number[] = [];
-    for (let i = 0; i < options.repeats; i++) {
-      times.push(
-        await gpuTime(device, (encoder) => {
-          for (let j = 0; j < count; j++) recording.encode(encoder);
-        }),
-      );
-    }
-    const us = (1e3 * median(times)) / count / matrices.length;
+    const ms = await recordingTime(recording, { ...options, least: options.least / 4 });
+    const us = (1e3 * ms) / matrices.length;
     const bytes = outputs * columns * weightBytes[weights];
     const floorUs = (1e3 * bytes) / bandwidth;
     const row = { section: 'matmul', weights, rows, outputs, columns, us, tbps: bytes / us / 1e6, error };

@@ -50,6 +50,11 @@ export class Report {
     return report;
   }
 
+  /** The device's name. */
+  get device(): string {
+    return this.#setting.device;
+  }
+
   /** The row with these fields, if there is one. */
   find(fields: Row): Row | undefined {
     return this.rows.find((row) => Object.entries(fields).every(([key, value]) => row[key] === value));

@@ -3,14 +3,12 @@ import type { Device } from '@ensample/tensor';
 // Not from the package's index: that brings the test runner.
 import { DecoderRun } from '@ensample/testing/decoder-run';
 import { decoderReference, expectClose, tinyFiles, tinyModel, tolerance } from '@ensample/testing/reference';
-import { shapeOf, type DrawnFormat } from '../synthetic.ts';
+import { shapeOf, type DrawnFormat, type Shape } from '../synthetic.ts';
 
 /** Tokens of the twin's prompt: more than one task of attention has. */
-const prompt = 140;
+const prompt = 132;
 /** Samples have from none to one less than this many tokens of their own. */
 const ragged = 8;
-
-const sizes = { hidden: 128, intermediate: 192, vocab: 256 } as const;
 
 /**
  * Checks the whole way from weights to logits on a small twin of a shape (same heads, two layers, narrow) against the
@@ -21,17 +19,34 @@ const sizes = { hidden: 128, intermediate: 192, vocab: 256 } as const;
  * @returns the largest deviation, relative to the largest logit
  * @throws Error where a logit deviates too much
  */
-export async function checkTwin(
+export function checkTwin(
   device: Device,
   shape: string,
   weights: DrawnFormat,
   counts: readonly number[],
   change: Partial<ModelConfig> = {},
 ): Promise<number> {
-  const { heads, kvHeads, headDim } = shapeOf(shape);
-  const own = { ...sizes, heads, headDim };
-  const twin = tinyModel({ layers: '0 1', kvHeads, weights, tied: false, sizes: own });
-  const ids = Array.from({ length: prompt + ragged }, (_, i) => (i * 2654435761) % sizes.vocab);
+  return checkTwinOf(device, { name: shape, ...shapeOf(shape), weights, layers: '0 1' }, counts, change);
+}
+
+/** A twin's heads and layers; see `tinyModel`. */
+export interface TwinOptions extends Pick<Shape, 'heads' | 'kvHeads' | 'headDim'> {
+  readonly name: string;
+  readonly weights: DrawnFormat;
+  /** For each layer the owner of its KV, with `s` where it sees a window. */
+  readonly layers: string;
+  readonly window?: number;
+}
+
+/** {@link checkTwin} of any layers. */
+export async function checkTwinOf(
+  device: Device,
+  { name, heads, headDim, ...options }: TwinOptions,
+  counts: readonly number[],
+  change: Partial<ModelConfig> = {},
+): Promise<number> {
+  const twin = tinyModel({ ...options, tied: false, sizes: { heads, headDim } });
+  const ids = Array.from({ length: prompt + ragged }, (_, i) => (i * 2654435761) % twin.config.vocabSize);
   const expected = decoderReference(twin.config, twin.values, ids);
   const file = await openSafetensors(await tinyFiles(twin).bytes('model.safetensors'), 'twin');
   const config = { ...twin.config, ...change };
@@ -41,7 +56,7 @@ export async function checkTwin(
     return await compare(run, ids, expected, counts);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    const what = `the small twin of ${shape} in ${weights} is wrong, nothing was timed`;
+    const what = `the small twin of ${name} in ${options.weights} is wrong, nothing was timed`;
     throw new Error(`${what}: ${reason}`, { cause });
   } finally {
     run.destroy();
@@ -55,11 +70,12 @@ async function compare(
   expected: Float32Array,
   counts: readonly number[],
 ): Promise<number> {
+  const vocab = expected.length / ids.length;
   const allowed = tolerance[run.cache.dtype === 'f16' ? 'f16Layers' : 'f32'];
   let worst = 0;
   const check = (logits: Float32Array | undefined, first: number) => {
     const { length } = logits ?? [];
-    const reference = expected.subarray(first * sizes.vocab, first * sizes.vocab + length);
+    const reference = expected.subarray(first * vocab, first * vocab + length);
     worst = Math.max(worst, expectClose(logits ?? [], reference, allowed));
   };
   const prefix = run.cache.sequence();

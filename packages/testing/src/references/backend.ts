@@ -11,7 +11,12 @@ export function run(compute: () => tf.Tensor): Float32Array<ArrayBuffer> {
   const current = tf.getBackend();
   void tf.setBackend('cpu'); // takes effect at once, since the backend is ready
   try {
-    return Float32Array.from(tf.tidy(() => compute().dataSync()));
+    let values = new Float32Array();
+    // Not by tidy's result: it looks through every number of that for tensors.
+    tf.tidy(() => {
+      values = Float32Array.from(compute().dataSync());
+    });
+    return values;
   } finally {
     if (current && current !== 'cpu') void tf.setBackend(current);
   }
