@@ -7,6 +7,7 @@ import {
   type Device,
   type GpuTensor,
   type Matrix,
+  type Operand,
 } from '@ensample/tensor';
 import { weightBytes, type DrawnFormat } from '../synthetic.ts';
 import { attempt, type Bench, type GpuOptions, type Job } from './bench.ts';
@@ -91,10 +92,11 @@ async function productRow(
   const { weights, rows, outputs, columns } = product;
   const batch = createBatch(device, rows);
   device.write(batch, Uint32Array.of(rows));
-  const x = device.tensor('f32', [rows, columns]);
+  const { operands } = device.tier;
+  const x = device.tensor(operands, [rows, columns]);
   const y = device.tensor('f32', [rows, outputs]);
   try {
-    await draw(device, [{ tensor: x, values: 'f32', size: Math.sqrt(3), seed: 5 }]);
+    await draw(device, [{ tensor: x, values: operands, size: Math.sqrt(3), seed: 5 }]);
     const recorder = new Recorder(device);
     for (const matrix of matrices) multiply(recorder, { batch, x, weights: matrix, y }, { rows });
     const recording = await recorder.finish();
@@ -115,11 +117,14 @@ async function productRow(
 /** ‖y − ref‖ / ‖ref‖ over some rows and outputs, first and last among them, in f64. */
 async function errorOf(
   device: Device,
-  { x, y, weights }: { x: GpuTensor<'f32'>; y: GpuTensor<'f32'>; weights: Matrix | undefined },
+  { x, y, weights }: { x: GpuTensor<Operand>; y: GpuTensor<'f32'>; weights: Matrix | undefined },
   { rows, outputs, columns }: Product,
 ): Promise<number> {
   if (!weights) throw new Error('a product without weights');
-  const [xs, ys] = [await device.read(x), await device.read(y)];
+  const read = await device.read(x);
+  const bits = read instanceof Uint16Array ? new Uint16Array(read) : undefined;
+  const xs = bits ? dequantize({ format: 'f16', rows, columns, data: bits }) : read;
+  const ys = await device.read(y);
   const pairs = spread(outputs / 2, checkedPairs);
   const w = await readPairs(device, weights, pairs);
   let difference = 0;
