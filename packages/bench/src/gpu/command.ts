@@ -1,5 +1,5 @@
 import { defineCommand, type SubCommandsDef } from 'citty';
-import { isSoftware, type Device } from '@ensample/tensor';
+import { InvalidOptionError, isSoftware, type Device } from '@ensample/tensor';
 import { deviceArgs, openDevice } from '../device-args.ts';
 import type { DrawnFormat } from '../synthetic.ts';
 import { bandwidthOf } from './bandwidth.ts';
@@ -19,6 +19,14 @@ export const sections: Readonly<Record<string, Section>> = {
   host: hostJobs,
   sampling: samplingJobs,
 };
+
+const formats: Readonly<Record<string, DrawnFormat>> = { f16: 'f16', int8: 'int8', int4: 'int4' };
+
+function oneOf<T>(flag: string, name: string, known: Readonly<Record<string, T>>): T {
+  const found = known[name];
+  if (found !== undefined) return found;
+  throw new InvalidOptionError(`${flag} is "${name}": it must be one of ${Object.keys(known).join(', ')}`);
+}
 
 const { adapter, tier, device, results } = deviceArgs;
 
@@ -47,15 +55,13 @@ export const gpu: SubCommandsDef[string] = defineCommand({
     unchecked: { type: 'boolean', description: 'shaders do not check bounds (Node only)', default: false },
   },
   async run({ args }) {
-    const only = args.only.split(',');
-    const chosen = Object.entries(sections).flatMap(([name, section]) =>
-      only.includes(name) ? [section] : [],
-    );
+    const chosen = args.only.split(',').map((name) => oneOf('--only', name, sections));
+    const options = optionsOf(args);
     const device = await openDevice(args);
     try {
       const where = { results: args.results, name: args.device, robustness: !args.unchecked };
       const report = await Report.open(device, where);
-      const bench = await openBench(device, report, optionsOf(args));
+      const bench = await openBench(device, report, options);
       await runJobs(bench, chosen);
       console.log(`written: ${report.path} (${report.rows.length} rows, ${report.skipped.length} skipped)`);
     } finally {
@@ -88,7 +94,7 @@ function optionsOf(args: OptionArgs): Omit<GpuOptions, 'least'> {
   const numbers = (text: string) => list(text).map(Number);
   return {
     shapes: list(args.shapes),
-    weights: list(args.weights) as DrawnFormat[],
+    weights: list(args.weights).map((name) => oneOf('--weights', name, formats)),
     contexts: numbers(args.contexts),
     n: args.n === undefined ? undefined : numbers(args.n),
     layers: Number(args.layers),
