@@ -63,10 +63,26 @@ export async function syntheticDecoder(
   contextLength: number,
   weights: DrawnFormat = 'f16',
 ): Promise<Decoder> {
+  const full = Array.from({ length: layers }, (_, i) => ({ kind: 'full', kvSource: i }) as const);
+  return drawnDecoder(device, shapeOf(name), { name, layers: full, contextLength, weights });
+}
+
+/** What a {@link drawnDecoder} has besides its shape. */
+export interface DrawnOptions extends Pick<ModelConfig, 'layers' | 'contextLength'> {
+  readonly name: string;
+  readonly weights: DrawnFormat;
+}
+
+/** A decoder of any shape and layers whose random weights were made on the device. */
+export function drawnDecoder(
+  device: Device,
+  shape: Shape,
+  { name, layers, contextLength, weights }: DrawnOptions,
+): Promise<Decoder> {
   const config: ModelConfig = {
-    ...shapeOf(name),
+    ...shape,
     architecture: `random-${name}`,
-    layers: Array.from({ length: layers }, (_, i) => ({ kind: 'full', kvSource: i })),
+    layers,
     normEps: 1e-5,
     ropeTheta: 10000,
     contextLength,
@@ -77,7 +93,7 @@ export async function syntheticDecoder(
 }
 
 function drawnWeights(device: Device, config: ModelConfig, format: DrawnFormat): WeightReader<Matrix> {
-  const { hiddenSize, heads, kvHeads, headDim, intermediateSize, vocabSize } = config;
+  const { hiddenSize, heads, kvHeads, headDim, intermediateSize, vocabSize, layers } = config;
   const norm = new Float32Array(hiddenSize).fill(1);
   let seed = 0;
   const matrix = (rows: number, columns: number, as = format) =>
@@ -87,10 +103,13 @@ function drawnWeights(device: Device, config: ModelConfig, format: DrawnFormat):
     embedding: table,
     finalNorm: () => Promise.resolve(norm),
     head: table,
-    layer: async () => ({
+    layer: async (index) => ({
       inputNorm: norm,
       postNorm: norm,
-      qkv: await matrix((heads + 2 * kvHeads) * headDim, hiddenSize),
+      qkv: await matrix(
+        (heads + (layers[index]?.kvSource === index ? 2 * kvHeads : 0)) * headDim,
+        hiddenSize,
+      ),
       output: await matrix(hiddenSize, heads * headDim),
       gateUp: await matrix(2 * intermediateSize, hiddenSize),
       down: await matrix(hiddenSize, intermediateSize),

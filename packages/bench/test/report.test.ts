@@ -26,6 +26,7 @@ const rows: GpuRow[] = [
   step(1, 2, { context: 1024, weights: 'int8', floorMs: 1.9, share: 0.95 }),
   product(16, 10, 3),
   product(16, 30, 1),
+  { ...product(2048, 900, 0.1), tflops: 170 },
   {
     ...draft,
     length: 'auto',
@@ -46,7 +47,7 @@ const rows: GpuRow[] = [
   },
 ];
 const fast: GpuRun = { ...card, benchmark: 'gpu', driver: '580', tier: 'matrix', robustness: false, rows };
-const checked: GpuRun = { ...fast, robustness: true, rows: [step(16, 11)] };
+const checked: GpuRun = { ...fast, robustness: true, skipped: ['decode n = 1: why'], rows: [step(16, 11)] };
 const anchor: AnchorRun = {
   ...card,
   ...{ benchmark: 'anchor', driver: '580', torch: '2.11', copyTbps: 3 },
@@ -100,6 +101,8 @@ describe('tables', () => {
 
   it('sum products: bytes over time', () => {
     expect(line('16')).toEqual(['1.50 (50 %)']);
+    expect(made.markdown).not.toContain('\n| 2048 ');
+    expect(line('f16', '`matrix`, unchecked', '2048')).toEqual(['4096 × 4096', '170']);
     expect(line('f16 products, 16 rows')).toEqual(['≥ 2.40 TB/s', '1.50 TB/s, no', '–']);
   });
 

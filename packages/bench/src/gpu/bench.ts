@@ -19,6 +19,8 @@ export interface GpuOptions {
   readonly prefill: readonly number[];
   /** Vocabulary of the section sampling. */
   readonly vocab: number;
+  /** Bytes that the section mixattention fills; default: an H100's. */
+  readonly memory?: number | undefined;
   /** Timed repeats, at least. */
   readonly repeats: number;
   /** Milliseconds that a timed submission takes at least, so that its ends do not count. */

@@ -6,10 +6,12 @@ import { bandwidthOf } from './bandwidth.ts';
 import { Models, runJobs, type Bench, type GpuOptions, type Section } from './bench.ts';
 import { decodeJobs } from './decode.ts';
 import { hostJobs } from './host.ts';
+import { mixAttentionJobs } from './mixattention.ts';
 import { prefillJobs } from './prefill.ts';
 import { productJobs } from './products.ts';
 import { Report } from './report.ts';
 import { samplingJobs } from './sampling.ts';
+import { speculationJobs } from './speculation.ts';
 
 /** The parts of the benchmark, by the name that `--only` takes. */
 export const sections: Readonly<Record<string, Section>> = {
@@ -18,6 +20,8 @@ export const sections: Readonly<Record<string, Section>> = {
   prefill: prefillJobs,
   host: hostJobs,
   sampling: samplingJobs,
+  speculation: speculationJobs,
+  mixattention: mixAttentionJobs,
 };
 
 const formats: Readonly<Record<string, DrawnFormat>> = { f16: 'f16', int8: 'int8', int4: 'int4' };
@@ -51,6 +55,7 @@ export const gpu: SubCommandsDef[string] = defineCommand({
     },
     prefill: { type: 'string', description: 'prompt lengths of the section prefill', default: '2048,8192' },
     vocab: { type: 'string', description: 'vocabulary of the section sampling', default: '128000' },
+    memory: { type: 'string', description: 'bytes that the section mixattention fills (default: 76e9)' },
     repeats: { type: 'string', description: 'timed repeats; the median counts', default: '5' },
     unchecked: { type: 'boolean', description: 'shaders do not check bounds (Node only)', default: false },
   },
@@ -87,7 +92,7 @@ export async function openBench(
 
 type OptionArgs = Readonly<
   Record<'shapes' | 'weights' | 'contexts' | 'layers' | 'products' | 'prefill' | 'vocab' | 'repeats', string>
-> & { readonly n?: string | undefined };
+> & { readonly n?: string | undefined; readonly memory?: string | undefined };
 
 function optionsOf(args: OptionArgs): Omit<GpuOptions, 'least'> {
   const list = (text: string) => text.split(',').filter(Boolean);
@@ -104,6 +109,7 @@ function optionsOf(args: OptionArgs): Omit<GpuOptions, 'least'> {
     }),
     prefill: numbers(args.prefill),
     vocab: Number(args.vocab),
+    memory: args.memory === undefined ? undefined : Number(args.memory),
     repeats: Number(args.repeats),
   };
 }

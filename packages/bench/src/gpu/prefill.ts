@@ -1,5 +1,5 @@
 import type { Decoder } from '@ensample/mixattn-model';
-import { createEngine, type Engine, type Model } from '@ensample/runtime';
+import { createEngine, type Engine, type Model, type ModelSource } from '@ensample/runtime';
 import { median } from '../results.ts';
 import { idTokenizer } from '../speculation/random-source.ts';
 import { layerParameters, type DrawnFormat } from '../synthetic.ts';
@@ -49,8 +49,12 @@ async function benchPrefill(bench: Bench, shape: string, weights: DrawnFormat): 
   }
 }
 
-/** An engine that leaves the model where it is when it is disposed of. */
-export function engineOf({ device }: Bench, decoder: Decoder): Promise<Engine> {
+/** An engine that leaves the model where it is when it is disposed of. @param draft default: the engine's */
+export function engineOf(
+  { device }: Pick<Bench, 'device'>,
+  decoder: Decoder,
+  draft?: ModelSource,
+): Promise<Engine> {
   const { config, layout } = decoder;
   const model: Model<ReturnType<Decoder['activations']>> = {
     config,
@@ -60,5 +64,6 @@ export function engineOf({ device }: Bench, decoder: Decoder): Promise<Engine> {
     destroy: () => undefined,
   };
   const loaded = { model: model as Model, tokenizer: idTokenizer(config.vocabSize) };
-  return createEngine({ device, model: { name: config.architecture, load: () => Promise.resolve(loaded) } });
+  const source = { name: config.architecture, load: () => Promise.resolve(loaded) };
+  return createEngine({ device, model: source, ...(draft && { draft }) });
 }

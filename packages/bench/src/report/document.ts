@@ -35,12 +35,19 @@ function deviceReport(measured: Measured): Report {
     ...decodeTables(measured),
     ...productTables(measured),
     ...otherTables(measured),
+    ...measured.runs.flatMap(skippedLines),
   ];
   return { markdown: blocks.join('\n\n'), plots: drawn };
 }
 
 function runLine(run: GpuRun): string {
   return `- ${runName(run)}: driver ${run.driver}, ${run.date}`;
+}
+
+function skippedLines(run: GpuRun): string[] {
+  const { skipped = [] } = run;
+  if (skipped.length === 0) return [];
+  return [[`Not measured on ${runName(run)}:`, '', ...skipped.map((reason) => `- ${reason}`)].join('\n')];
 }
 
 function anchorLine({ torch, driver, date, copyTbps, gemmTflops }: AnchorRun): string {

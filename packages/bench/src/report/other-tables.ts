@@ -6,6 +6,7 @@ import { ascending, grouped, section, type GpuRun, type SpeculationRow } from '.
 export function otherTables({ runs }: Measured): string[] {
   return [
     ...prefillTable(runs),
+    ...tallTable(runs),
     ...hostTable(runs),
     ...samplingTable(runs),
     ...runs.flatMap(speculationTable),
@@ -17,15 +18,30 @@ function prefillTable(runs: readonly GpuRun[]): string[] {
   const rows = runs.flatMap((run) => section(run, 'prefill').map((row) => ({ ...row, run: runName(run) })));
   return titled(
     'Prefill',
-    ['shape', 'weights', 'setting', 'tokens', 'ms', 'TFLOP/s'],
-    rows.map(({ shape, weights, run, tokens, ms, tflops }) => [
+    ['shape', 'weights', 'setting', 'tokens', 'ms', 'TFLOP/s', 'with attention'],
+    rows.map(({ shape, weights, run, tokens, ms, tflops, tflopsWithAttention }) => [
       shape,
       weights,
       run,
       tokens,
       short(ms),
       short(tflops),
+      short(tflopsWithAttention),
     ]),
+  );
+}
+
+function tallTable(runs: readonly GpuRun[]): string[] {
+  const rows = runs.flatMap((run) => section(run, 'matmul').map((row) => ({ ...row, run: runName(run) })));
+  return titled(
+    'Products of a prefill step',
+    ['weights', 'setting', 'M', 'outputs × columns', 'TFLOP/s'],
+    rows
+      .filter(({ tflops }) => tflops !== undefined)
+      .map(({ weights, run, rows, outputs, columns, tflops }) => [
+        ...[weights, run, rows, `${outputs} × ${columns}`],
+        short(tflops),
+      ]),
   );
 }
 
@@ -43,9 +59,9 @@ function hostTable(runs: readonly GpuRun[]): string[] {
       'GPU, ms',
       'GPU idle between steps, ms',
     ],
-    rows.map(({ shape, layers, run, n, dispatches, jsMs, gpuMs, idleMs }) => [
+    rows.map(({ shape, layers, run, n, dispatches, jsMs, gpuMs, idleMs, engineMs }) => [
       ...[shape, layers, run, n, dispatches],
-      ...[jsMs, gpuMs, idleMs].map(short),
+      ...[jsMs, gpuMs, idleMs, engineMs].map(short),
     ]),
   );
 }

@@ -10,12 +10,15 @@ export interface ProductSum {
   readonly share: number;
 }
 
+/** Products of few rows, which are as slow as their weights are read; where arithmetic counts, a row has `tflops`. */
+function skinny(run: GpuRun): MatmulRow[] {
+  return section(run, 'matmul').filter(({ tflops }) => tflops === undefined);
+}
+
 /** The products of a run by weights and rows, ascending. */
 export function productSums(run: GpuRun): ProductSum[] {
-  const sums = grouped(section(run, 'matmul'), ({ weights, rows }) => `${weights} ${rows}`).map(([, rows]) =>
-    sum(rows),
-  );
-  return sums.sort((a, b) => a.rows - b.rows);
+  const groups = grouped(skinny(run), ({ weights, rows }) => `${weights} ${rows}`);
+  return groups.map(([, rows]) => sum(rows)).sort((a, b) => a.rows - b.rows);
 }
 
 function sum(products: readonly MatmulRow[]): ProductSum {
@@ -51,7 +54,7 @@ export function productTables({ runs }: Measured): string[] {
 }
 
 function shapesTable(run: GpuRun): string[] {
-  const wide = section(run, 'matmul').filter(({ weights }) => weights === 'f16');
+  const wide = skinny(run).filter(({ weights }) => weights === 'f16');
   const rowCounts = ascending(wide.map(({ rows }) => rows));
   const lines = grouped(wide, ({ outputs, columns }) => `${outputs} × ${columns}`).map(
     ([shape, products]) => [

@@ -33,6 +33,8 @@ export interface MatmulRow {
   readonly error: number;
   readonly floorUs: number;
   readonly share: number;
+  /** Of products so tall that arithmetic counts. */
+  readonly tflops?: number;
 }
 
 /** A prompt of `tokens` tokens. */
@@ -42,7 +44,9 @@ export interface PrefillRow {
   readonly weights: WeightFormat;
   readonly tokens: number;
   readonly ms: number;
+  /** Of the layers' products; and with attention's. */
   readonly tflops: number;
+  readonly tflopsWithAttention?: number;
 }
 
 /** What a warm step costs the host, and how long the device waits between steps. */
@@ -55,6 +59,8 @@ export interface HostRow {
   readonly jsMs: number;
   readonly gpuMs: number;
   readonly idleMs: number;
+  /** A token of the engine's own plain decoding. */
+  readonly engineMs?: number;
 }
 
 /** Sampling's part of a step. */
@@ -79,8 +85,8 @@ export interface SpeculationRow {
   readonly plainMsPerToken: number;
   readonly speedup: number;
   readonly tokensPerRound: number;
-  /** Useful FLOPs over the card's peak. */
-  readonly utilisation: number;
+  /** Useful FLOPs over the card's peak, where that is known. */
+  readonly utilisation?: number;
 }
 
 /** A layout of MixAttention with as many sequences as memory holds; ratios are over the standard layout. */
@@ -132,6 +138,8 @@ export interface GpuRun {
   readonly date: string;
   /** Whether shaders clamp their indexes; false where Dawn's toggle `disable_robustness` was on. */
   readonly robustness: boolean;
+  /** What was not measured, and why. */
+  readonly skipped?: readonly string[];
   readonly rows: readonly GpuRow[];
 }
 
