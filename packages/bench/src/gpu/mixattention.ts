@@ -53,6 +53,7 @@ export async function benchLayouts(
   layouts: readonly AttentionPreset[],
 ): Promise<void> {
   bench.models.release();
+  await checkLayers(bench.device, serving.shape);
   let standard: Measured | undefined;
   for (const preset of layouts) {
     await attempt(bench, `mixattention ${preset}`, async () => {
@@ -97,7 +98,6 @@ function figures(
 async function measure(bench: Bench, serving: Serving, preset: AttentionPreset): Promise<Measured> {
   const { device } = bench;
   const { shape, prompt, output, window } = serving;
-  await checkLayout(device, shape, preset);
   const decoder = await drawnDecoder(device, shape, {
     name: preset,
     layers: attentionPreset(preset, { layers: serving.layers, window }),
@@ -133,26 +133,10 @@ async function timePrefill({ device }: Bench, decoder: Decoder, tokens: number):
   }
 }
 
-/** A small twin with the layout at 8 layers, its windows far shorter than its prompt. */
-async function checkLayout(
-  device: Device,
-  { heads, kvHeads, headDim }: Shape,
-  preset: AttentionPreset,
-): Promise<void> {
-  const window = 24;
-  const owners = attentionPreset(preset, { layers: 8, window }).map(({ kind, kvSource }) => {
-    return `${kvSource}${kind === 'sliding' ? 's' : ''}`;
-  });
-  const twin = {
-    name: preset,
-    heads,
-    kvHeads,
-    headDim,
-    weights: 'f16',
-    layers: owners.join(' '),
-    window,
-  } as const;
-  await checkTwinOf(device, twin, [1, 8]);
+/** Small twins with what layouts are made of: windows much shorter than a prompt, reused keys of either kind. */
+async function checkLayers(device: Device, { heads, kvHeads, headDim }: Shape): Promise<void> {
+  const twin = { name: 'MixAttention', heads, kvHeads, headDim, weights: 'f16', window: 24 } as const;
+  for (const layers of ['0 1s 0', '0s 1 0s']) await checkTwinOf(device, { ...twin, layers }, [1, 8]);
 }
 
 /** Milliseconds of a step of all sequences, and of reading what it must read. */
