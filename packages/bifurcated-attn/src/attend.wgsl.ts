@@ -1,9 +1,9 @@
-/** Bindings and task list shared by both attention kernels. A task is a part of a stretch's keys for some of its query vectors. */
+/** Bindings and task list shared by all attention kernels. A task is a part of a stretch's keys for some of its query vectors. */
 export const attendHead = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;           // [1 + rows]: token, position, leaf, sequence
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 @group(0) @binding(2) var<storage, read> q: array<vec4f>;               // [rows, Q_STRIDE / 4], query heads first
-@group(0) @binding(3) var<storage, read> kv: array<vec4<KV>>;           // [pages, 2, KV_HEADS, PAGE, HEAD_DIM / 4]
+@group(0) @binding(3) var<storage, read> kv: array<KvUnit>;             // [pages, 2, KV_HEADS, PAGE, HEAD_DIM]
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4f>;   // [slots, HEADS, HEAD_DIM / 4]
 @group(0) @binding(5) var<storage, read_write> log_sums: array<f32>;    // [slots, HEADS]
 
@@ -229,7 +229,7 @@ fn soften(v: u32) {
 
 /**
  * Joins a row's partial results by log-sum-exp: o = Σ exp(lseᵢ − M) oᵢ / Σ exp(lseᵢ − M), in f32, walking from
- * the row's leaf to the root. Exact up to rounding: it is one softmax over the joined keys.
+ * the row's leaf to the root, AT_ONCE parts at a time. Exact up to rounding: it is one softmax over the joined keys.
  */
 export const mergeBody = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;            // [1 + rows]: token, position, leaf, sequence
@@ -250,17 +250,28 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   var sum = vec4f();
   for (var record = batch[1u + id.y].z + 1u; record > 0u;) {
     let s = segment_at(record - 1u);
-    for (var split = 0u; split < s.splits; split++) {
-      let slot = (s.partials + split * s.rows + id.y - s.first_row) * HEADS + head;
-      let log_sum = log_sums[slot];
-      if (log_sum > LOWEST) {
-        let best = max(top, log_sum);
-        let shrink = exp(top - best);
-        let weight = exp(log_sum - best);
-        sum = sum * shrink + weight * partial[slot * QUADS + id.x % QUADS];
-        total = total * shrink + weight;
-        top = best;
+    for (var split = 0u; split < s.splits; split += AT_ONCE) {
+      var logs: array<f32, AT_ONCE>;
+      var parts: array<vec4f, AT_ONCE>;
+      var best = top;
+      for (var i = 0u; i < AT_ONCE; i++) {
+        let slot = (s.partials + min(split + i, s.splits - 1u) * s.rows + id.y - s.first_row) * HEADS + head;
+        logs[i] = select(LOWEST, log_sums[slot], split + i < s.splits);
+        parts[i] = partial[slot * QUADS + id.x % QUADS];
       }
+      for (var i = 0u; i < AT_ONCE; i++) { best = max(best, logs[i]); }
+      let shrink = exp(top - best);
+      sum *= shrink;
+      total *= shrink;
+      for (var i = 0u; i < AT_ONCE; i++) {
+        // Where nothing was seen, nothing was written: what is there may be NaN.
+        if (logs[i] > LOWEST) {
+          let weight = exp(logs[i] - best);
+          sum += weight * parts[i];
+          total += weight;
+        }
+      }
+      top = best;
     }
     record = s.parent;
   }

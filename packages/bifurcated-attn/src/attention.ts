@@ -20,7 +20,8 @@ import {
   type Operand,
   type Pass,
 } from '@ensample/tensor';
-import { attendHead, attendThread, attendTile, mergeBody } from './attend.wgsl.ts';
+import { attendHead, mergeBody } from './attend.wgsl.ts';
+import { attendVariant, type AttendVariant } from './kernels.ts';
 import { planStep, type ReadBytes, type StepPlan, type Tiling } from './plan.ts';
 
 /** Options of {@link Attention}. */
@@ -62,7 +63,8 @@ export class Attention {
   readonly cache: KvCache;
   readonly heads: number;
   readonly #device: Device;
-  readonly #tiling: Tiling;
+  readonly #variant: AttendVariant;
+  readonly #tiling: Pick<Tiling, 'chunk' | 'parts' | 'reading'>;
   readonly #workgroups: number | undefined;
   /** Rows of partial results within {@link partialBytes}. */
   readonly #mostSlots: number;
@@ -76,19 +78,16 @@ export class Attention {
 
   /** @throws InvalidOptionError for heads that cannot share the key/value heads, a head size that is not supported, a wrong chunk. */
   constructor(cache: KvCache, options: AttentionOptions) {
-    const {
-      heads,
-      reading = 'shared',
-      chunk = Math.max(chunkTokens, cache.pageTokens),
-      workgroups,
-    } = options;
+    const { heads, reading = 'shared', workgroups } = options;
+    const chunk = options.chunk ?? Math.max(chunkTokens, cache.pageTokens);
     const { headDim } = cache.layout;
     checkOptions(cache, heads, chunk, workgroups);
     this.cache = cache;
     this.heads = heads;
     this.#device = cache.device;
-    // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
-    this.#tiling = { chunk, vectors: headDim > 128 ? 8 : 16, reading };
+    this.#variant = attendVariant(cache);
+    const parts = options.chunk === undefined ? this.#variant.parts : undefined;
+    this.#tiling = { chunk, reading, ...(parts ? { parts } : {}) };
     this.#workgroups = workgroups;
     this.#mostSlots = Math.floor(partialBytes / (4 * heads * (headDim + 1)));
     this.#plan = this.#device.tensor('u32', [planGrowth]);
@@ -116,22 +115,28 @@ export class Attention {
    * @returns for each sequence, in the order given, its rows and the leaf index that its batch entries need.
    */
   update(step: readonly StepSequence[]): readonly RowPlace[] {
-    const { kvHeads } = this.cache.layout;
-    const plan = this.#fitting(planStep(this.cache, this.heads / kvHeads, this.#tiling, step), step);
+    const rows = step.reduce((sum, { rows: own }) => sum + own, 0);
+    const plan = this.#fitting({ ...this.#tiling, vectors: this.#vectors(rows) }, step);
     this.#reads = plan.reads;
     this.#grow(plan);
     this.#upload(plan.words);
     return plan.places;
   }
 
-  /** Longer chunks where the partial results would take too much memory. */
-  #fitting(plan: StepPlan, step: readonly StepSequence[]): StepPlan {
-    const share = this.heads / this.cache.layout.kvHeads;
-    let fitting = plan;
-    for (let { chunk } = this.#tiling; fitting.slots > this.#mostSlots && chunk < 2 ** 20; chunk *= 2) {
-      fitting = planStep(this.cache, share, { ...this.#tiling, chunk: 2 * chunk }, step);
-    }
-    return fitting;
+  get #share(): number {
+    return this.heads / this.cache.layout.kvHeads;
+  }
+
+  /** Query vectors of a task in a step of up to `rows` rows. Reading per sequence, there are few in each. */
+  #vectors(rows: number): number {
+    return this.#variant.vectors(this.#tiling.reading === 'shared' ? rows * this.#share : 1);
+  }
+
+  /** The plan, with longer chunks where partial results would take too much memory. */
+  #fitting(tiling: Tiling, step: readonly StepSequence[]): StepPlan {
+    const plan = planStep(this.cache, this.#share, tiling, step);
+    if (plan.slots <= this.#mostSlots || tiling.chunk >= 2 ** 20) return plan;
+    return this.#fitting({ ...tiling, chunk: 2 * tiling.chunk }, step);
   }
 
   #grow({ words, slots }: StepPlan): void {
@@ -189,7 +194,7 @@ export class Attention {
     for (let slab = 0; slab < this.cache.slabs; slab++) {
       const kv = this.cache.buffer(layer, slab);
       if (!kv) continue;
-      const code = this.#attendKernel(layer, slab, stride);
+      const code = this.#attendKernel(layer, slab, { stride, rows });
       pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows), kvHeads]);
     }
     const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
@@ -203,24 +208,36 @@ export class Attention {
     return Math.max(16, Math.ceil(all));
   }
 
-  #attendKernel(layer: number, slab: number, stride: number): Kernel {
+  #attendKernel(layer: number, slab: number, { stride, rows }: { stride: number; rows: number }): Kernel {
     const { headDim } = this.cache.layout;
+    const { body, unit, extensions, constants: own } = this.#variant;
     const kind = this.cache.places[layer]?.kind ?? 0;
     const constants = {
       ...segmentConstants(this.cache, kind, slab),
       HEADS: this.heads,
       Q_STRIDE: stride,
       WINDOW: this.cache.kinds[kind]?.window ?? 0,
-      VECTORS: this.#tiling.vectors,
+      VECTORS: this.#vectors(rows),
       SCALE: `${(1 / Math.sqrt(headDim)).toExponential()}f`,
+      ...own,
     };
-    const body = this.#device.tier.attention === 'thread' ? attendThread : attendTile;
-    return kernel('attend', { ...kvPrelude(this.cache), constants }, segmentChunk, attendHead, body);
+    const { enable, aliases } = kvPrelude(this.cache);
+    const prelude = {
+      enable: [...new Set([...enable, ...extensions])],
+      directives: extensions.length > 0 ? ['diagnostic(off, chromium.subgroup_matrix_uniformity);'] : [],
+      aliases: { ...aliases, KvUnit: unit },
+      constants,
+    };
+    return kernel('attend', prelude, segmentChunk, attendHead, body);
   }
 
   #mergeKernel(layer: number, type: Operand): Kernel {
     const kind = this.cache.places[layer]?.kind ?? 0;
-    const constants = { ...segmentConstants(this.cache, kind, 0), HEADS: this.heads };
+    const constants = {
+      ...segmentConstants(this.cache, kind, 0),
+      HEADS: this.heads,
+      AT_ONCE: isSoftware(this.#device.info) ? 1 : 4,
+    };
     const prelude = { ...operandPrelude({ Y: type }), constants };
     return kernel('merge', prelude, segmentChunk, narrowChunk[type], mergeBody);
   }

@@ -15,8 +15,10 @@ import {
 
 /** How the tasks of a step are cut. */
 export interface Tiling {
-  /** Keys in a task; a multiple of the page size. Longer stretches are split, and the parts merged. */
+  /** Keys in a task, at least; a multiple of the page size. Longer stretches are split, and the parts merged. */
   readonly chunk: number;
+  /** Parts that a long stretch is split into, at most. Default: as many as it has chunks. */
+  readonly parts?: number;
   /** Query vectors (rows × query heads per key/value head) in a task. */
   readonly vectors: number;
   /**
@@ -122,10 +124,11 @@ function planKind(
   let perSequence = 0;
   table.stretches.forEach((stretch, index) => {
     const span = keySpan(cache, kind, stretch, shortest[index] ?? 0);
-    const splits = countSplits(stretch, span, tiling.chunk);
+    const chunk = chunkOf(stretch, kind, tiling);
+    const splits = countSplits(stretch, span, chunk);
     const record = (words[4 * kind.index] ?? 0) + recordWords * index;
     words[record] = span.start;
-    [splits, slots, tiling.chunk].forEach((word, i) => (words[record + 9 + i] = word));
+    [splits, slots, chunk].forEach((word, i) => (words[record + 9 + i] = word));
     slots += splits * stretch.rows;
     const slab = stretch.segment.runs[kind.index]?.slab ?? 0;
     const tiles = rowTiles(stretch, share, tiling);
@@ -154,6 +157,20 @@ function keySpan(cache: KvCache, kind: KvKind, stretch: Stretch, shortest: numbe
   // Whole pages, so that a plan stays good while its rows move on within one.
   const aligned = segment.start + Math.floor(seen / cache.pageTokens) * cache.pageTokens;
   return { start: Math.max(stretch.start, stored, aligned), end };
+}
+
+/**
+ * Keys in a part: what a shared stretch is split into depends on its own length alone, so that its results do not change
+ * with the rows below it; what still grows has parts of one size.
+ */
+function chunkOf(
+  { start, end }: Stretch,
+  { window = Infinity }: KvKind,
+  { chunk, parts = Infinity }: Tiling,
+): number {
+  if (end === Infinity || parts === Infinity) return chunk;
+  const wanted = Math.min(end - start, window) / parts;
+  return Math.max(chunk, 2 ** Math.ceil(Math.log2(wanted)));
 }
 
 function countSplits(stretch: Stretch, span: { start: number; end: number }, chunk: number): number {

@@ -4,6 +4,7 @@ import {
   embed,
   invariant,
   matmul,
+  partialSums,
   rmsNorm,
   rope,
   type Batch,
@@ -31,6 +32,8 @@ export interface Activations {
   readonly attended: GpuTensor<Operand>;
   /** `[rows, intermediate]` */
   readonly gated: GpuTensor<Operand>;
+  /** For products whose results several workgroups share; absent where there are none. */
+  readonly partial?: GpuTensor<'f32'> | undefined;
   destroy(): void;
 }
 
@@ -109,7 +112,16 @@ export class Decoder {
       attended: this.#device.tensor(operands, [rows, heads * headDim]),
       gated: this.#device.tensor(operands, [rows, intermediateSize]),
     } as const;
-    return { rows, ...tensors, destroy: () => Object.values(tensors).forEach((tensor) => tensor.destroy()) };
+    const partial = this.#partialFor(rows);
+    const all = [...Object.values(tensors), ...(partial ? [partial] : [])];
+    return { rows, ...tensors, partial, destroy: () => all.forEach((tensor) => tensor.destroy()) };
+  }
+
+  #partialFor(rows: number): GpuTensor<'f32'> | undefined {
+    const { hiddenSize, intermediateSize, vocabSize } = this.config;
+    const outputs = [hiddenSize, this.#qkvWidth(true), 2 * intermediateSize, vocabSize];
+    const size = Math.max(...outputs.map((n) => partialSums(this.#device, rows, n)));
+    return size > 0 ? this.#device.tensor('f32', [size]) : undefined;
   }
 
   #qkvWidth(owns: boolean): number {
@@ -120,7 +132,7 @@ export class Decoder {
   /** Records a step: embedding, all layers, and where asked for the logits of every row. */
   forward(pass: Pass, step: ForwardStep): void {
     const { batch, activations, rows, logits } = step;
-    const { hidden, normed } = activations;
+    const { hidden, normed, partial } = activations;
     const width = this.config.hiddenSize;
     const eps = this.config.normEps;
     embed(pass, { batch, weights: this.#embedding, y: hidden }, { rows });
@@ -132,7 +144,7 @@ export class Decoder {
     });
     if (!logits) return;
     rmsNorm(pass, { batch, x: hidden, weight: this.#finalNorm, y: normed }, { width, eps, rows });
-    matmul(pass, { batch, x: normed, weights: this.#head, y: logits }, { rows });
+    matmul(pass, { batch, x: normed, weights: this.#head, y: logits, partial }, { rows });
   }
 
   #attend(
@@ -142,22 +154,23 @@ export class Decoder {
     index: number,
   ): void {
     const { heads, headDim, layers } = this.config;
-    const { hidden, normed, qkv, attended } = activations;
+    const { hidden, normed, qkv, attended, partial } = activations;
     const angles = this.#angles;
     const owns = layers[index]?.kvSource === index;
     const stride = this.#qkvWidth(owns);
-    matmul(pass, { batch, x: normed, weights: layer.qkv, y: qkv }, { rows });
+    matmul(pass, { batch, x: normed, weights: layer.qkv, y: qkv, partial }, { rows });
     // A layer that reuses keys reads them as stored: only its queries are turned.
     if (owns) attention.ropeAppend(pass, index, { batch, angles, x: qkv }, { rows });
     else rope(pass, { batch, angles, x: qkv }, { heads, headDim, stride, rows });
     attention.run(pass, index, { batch, q: qkv, y: attended }, { stride, rows });
-    matmul(pass, { batch, x: attended, weights: layer.output, y: hidden }, { rows, store: 'accumulate' });
+    const projected = { batch, x: attended, weights: layer.output, y: hidden, partial };
+    matmul(pass, projected, { rows, store: 'accumulate' });
   }
 
   #feedForward(pass: Pass, { batch, activations, rows }: ForwardStep, layer: Layer): void {
-    const { hidden, normed, gated } = activations;
-    matmul(pass, { batch, x: normed, weights: layer.gateUp, y: gated }, { rows, store: 'gated' });
-    matmul(pass, { batch, x: gated, weights: layer.down, y: hidden }, { rows, store: 'accumulate' });
+    const { hidden, normed, gated, partial } = activations;
+    matmul(pass, { batch, x: normed, weights: layer.gateUp, y: gated, partial }, { rows, store: 'gated' });
+    matmul(pass, { batch, x: gated, weights: layer.down, y: hidden, partial }, { rows, store: 'accumulate' });
   }
 
   /** Frees the weights. */

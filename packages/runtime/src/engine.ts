@@ -93,7 +93,7 @@ function isIds(prompt: Prompt): prompt is readonly number[] {
  * What a drafted token is taken to cost before it was measured, in plain steps: on CPU drivers every row of a step is
  * work, and a verified token costs as much as a decoded one (measured: docs/performance.md); on GPUs rows are nearly free.
  */
-const draftCosts = { thread: { draftCost: 1 }, tile: { draftCost: 0.1 } } as const;
+const draftCosts = { thread: { draftCost: 1 }, tile: { draftCost: 0.1 }, matrix: { draftCost: 0.1 } } as const;
 
 const kvTypes: readonly unknown[] = [undefined, 'f32', 'f16'];
 

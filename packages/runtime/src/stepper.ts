@@ -14,7 +14,7 @@ import { bucketOf } from './buckets.ts';
 import type { Model, ModelActivations } from './model.ts';
 
 /** Rows of the longest prefill step: enough to fill the device, few enough to stay responsive. */
-const prefillRows = { thread: 64, tile: 256 } as const;
+const prefillRows = { thread: 64, tile: 256, matrix: 512 } as const;
 
 /** A running sample and where its own tokens are stored. */
 export interface Running {

@@ -15,8 +15,8 @@ export interface Tier {
   readonly reduceWidth: number;
   /** One invocation per register tile, workgroup-memory tiles, or subgroup matrices. */
   readonly matmul: 'thread' | 'tile' | 'matrix';
-  /** One invocation per query vector, or a workgroup per tile of them. */
-  readonly attention: 'thread' | 'tile';
+  /** One invocation per query vector, a workgroup per tile of them, or subgroup matrices. */
+  readonly attention: 'thread' | 'tile' | 'matrix';
   /** Default element type of the KV cache. */
   readonly kv: 'f32' | 'f16';
   /** Element type of what products read: results of norms, of attention, and of the gated product. */
@@ -46,6 +46,7 @@ const matrix: Tier = {
   name: 'matrix',
   features: [...f16.features, 'chromium-experimental-subgroup-matrix'],
   matmul: 'matrix',
+  attention: 'matrix',
   operands: 'f16',
 };
 

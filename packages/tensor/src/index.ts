@@ -21,7 +21,9 @@ export {
   type Batch,
   type RopeShape,
 } from './kernels/elementwise.ts';
-export { matmul, type Store } from './kernels/matmul.ts';
+export { matmul, type Operands } from './kernels/matmul.ts';
+export { partialSums } from './kernels/matmul-matrix.ts';
+export type { Store } from './kernels/product.ts';
 export {
   columnMultiple,
   emptyMatrix,

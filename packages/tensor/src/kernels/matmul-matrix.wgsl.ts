@@ -1,76 +1,195 @@
 /**
- * Products with subgroup matrices (16 × 16 × 16, f16 in, f32 out; subgroups of 32): a workgroup of four
- * subgroups computes 16 · ROW_TILES rows × 64 outputs. Weights and activations go through workgroup
- * memory as f16, COLUMN_TILE columns a round; the next round's weights are loaded while this one's are used.
+ * Products with subgroup matrices (16 × 16 × 16, f16 in, f32 out; subgroups of 32). A workgroup computes
+ * 16 · ROW_TILES · ROW_GROUPS rows × 16 · COLUMN_TILES · COLUMN_GROUPS outputs, a subgroup ROW_TILES × COLUMN_TILES tiles
+ * of them. The columns of W are shared between SPLITS subgroups, which add up their sums at the end, and between SLICES
+ * workgroups, whose sums another kernel adds up. Weights and operands go through workgroup memory as f16, DEPTH columns of
+ * each split a round; the next round's are loaded while this one's are used.
+ *
+ * Loops over \`sums\` hold no barrier: compilers unroll only such, and an indexed matrix would live in memory. Tiles are
+ * arrays of 16 bytes, not of f16, so that where indexes are checked there are few (docs/performance-log.md).
  */
 export const matrixBody = /* wgsl */ `
-const TILE_ROWS = 16u * ROW_TILES;
-const STRIDE = COLUMN_TILE + 8u;                                   // padded: fewer bank conflicts
-const QUADS_A_ROW = COLUMN_TILE / 4u;
-const W_QUADS = 64u * QUADS_A_ROW / 128u;                          // quads an invocation moves a round
-var<workgroup> w_tile: array<f16, 64u * STRIDE>;
-var<workgroup> x_tile: array<f16, TILE_ROWS * STRIDE>;
-var<workgroup> y_tile: array<f32, 16u * 64u>;
+alias Left = subgroup_matrix_left<f16, 16, 16>;
+alias Right = subgroup_matrix_right<f16, 16, 16>;
+alias Sums = subgroup_matrix_result<f32, 16, 16>;
 
-fn put_x(at: u32, v: vec4f) {
-  let h = vec4<f16>(clamp(v, vec4f(-65504.0), vec4f(65504.0)));
-  x_tile[at] = h.x; x_tile[at + 1u] = h.y; x_tile[at + 2u] = h.z; x_tile[at + 3u] = h.w;
-}
+const WIDTH = 32u * ROW_GROUPS * COLUMN_GROUPS * SPLITS;
+const TILE_ROWS = 16u * ROW_TILES * ROW_GROUPS;
+const OUTPUTS = 16u * COLUMN_TILES * COLUMN_GROUPS;
+const COLUMNS = DEPTH * SPLITS;                                    // of a round
+const STRIDE = COLUMNS / 8u + 1u;                                  // of a tile's row, in 16 bytes; odd: no bank conflicts
+const W_UNITS = COLUMNS / LOAD_COLUMNS;
+const X_UNITS = COLUMNS / 8u;
+const W_LOADS = (OUTPUTS * W_UNITS + WIDTH - 1u) / WIDTH;          // an invocation's, a round
+const EVEN = OUTPUTS * W_UNITS % WIDTH == 0u;
+const X_LOADS = TILE_ROWS * X_UNITS / WIDTH;
+var<workgroup> w_tile: array<vec4u, OUTPUTS * STRIDE>;
+var<workgroup> x_tile: array<vec4u, TILE_ROWS * STRIDE>;
 
-fn put_w(at: u32, v: vec4f) {
-  let h = vec4<f16>(v);
-  w_tile[at] = h.x; w_tile[at + 1u] = h.y; w_tile[at + 2u] = h.z; w_tile[at + 3u] = h.w;
-}
+fn split_of(subgroup: u32) -> u32 { return subgroup / (ROW_GROUPS * COLUMN_GROUPS); }
+fn row_tile_of(subgroup: u32) -> u32 { return subgroup / COLUMN_GROUPS % ROW_GROUPS * ROW_TILES; }
+fn column_tile_of(subgroup: u32) -> u32 { return subgroup % COLUMN_GROUPS * COLUMN_TILES; }
 
-fn weights_at(n0: u32, k: u32, i: u32) -> vec4f {
-  let n = min(n0 + i / QUADS_A_ROW, dims.y - 1u);
-  let at = k + i % QUADS_A_ROW;
-  let inside = min(at, dims.x / 4u - 1u);
-  return select(vec4f(), weight4(n, inside) * group_scale(n, inside), at < dims.x / 4u);
-}
-
-@compute @workgroup_size(128)
+@compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let rows = batch[0].x;
   let row0 = group.y * TILE_ROWS;
-  if (row0 >= rows) { return; }
-  let n0 = group.x * 64u;
-  let quads = dims.x / 4u;
-  let column = (lane / 32u) * 16u;                                 // this subgroup's outputs
-  var sums: array<subgroup_matrix_result<f32, 16, 16>, ROW_TILES>;
-  var next: array<vec4f, W_QUADS>;
-  for (var i = 0u; i < W_QUADS; i++) { next[i] = weights_at(n0, 0u, lane + 128u * i); }
-  for (var k = 0u; k < quads; k += QUADS_A_ROW) {
-    workgroupBarrier();
-    for (var i = 0u; i < W_QUADS; i++) {
-      let at = lane + 128u * i;
-      put_w(at / QUADS_A_ROW * STRIDE + at % QUADS_A_ROW * 4u, next[i]);
-    }
-    for (var i = lane; i < TILE_ROWS * QUADS_A_ROW; i += 128u) {
-      let m = row0 + i / QUADS_A_ROW;
-      let at = k + i % QUADS_A_ROW;
-      let v = select(vec4f(), vec4f(x[min(m, rows - 1u) * quads + min(at, quads - 1u)]), m < rows && at < quads);
-      put_x(i / QUADS_A_ROW * STRIDE + i % QUADS_A_ROW * 4u, v);
-    }
-    workgroupBarrier();
-    for (var i = 0u; i < W_QUADS; i++) { next[i] = weights_at(n0, k + QUADS_A_ROW, lane + 128u * i); }
-    for (var c = 0u; c < COLUMN_TILE; c += 16u) {
-      let w = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&w_tile, column * STRIDE + c, STRIDE);
-      for (var m = 0u; m < ROW_TILES; m++) {
-        let a = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&x_tile, m * 16u * STRIDE + c, STRIDE);
-        sums[m] = subgroupMatrixMultiplyAccumulate(a, w, sums[m]);
+  let n0 = group.x * OUTPUTS;
+  let begin = group.z * (dims.x / SLICES);
+  let end = begin + dims.x / SLICES;
+  let split = split_of(lane / 32u);
+  let row_tile = row_tile_of(lane / 32u);
+  let column_tile = column_tile_of(lane / 32u);
+  var sums: array<Sums, ROW_TILES * COLUMN_TILES>;
+  var w: array<Load, W_LOADS>;
+  var v: array<vec4u, X_LOADS>;
+  var w_at: array<u32, W_LOADS>;                                   // outputs past the last read it again
+  var x_at: array<u32, X_LOADS>;                                   // rows past the last of x, too
+  for (var i = 0u; i < W_LOADS; i++) {
+    let unit = lane + WIDTH * i;
+    w_at[i] = min(n0 + unit / W_UNITS, dims.y - 1u) * (dims.x / LOAD_COLUMNS) + unit % W_UNITS;
+    w[i] = load_w(w_at[i] + begin / LOAD_COLUMNS);
+  }
+  for (var i = 0u; i < X_LOADS; i++) {
+    let unit = lane + WIDTH * i;
+    x_at[i] = min((row0 + unit / X_UNITS) * (dims.x / 8u), last_x_row()) + unit % X_UNITS;
+    v[i] = load_x(x_at[i] + begin / 8u);
+  }
+  for (var k = begin; k < end; k += COLUMNS) {
+    for (var i = 0u; i < W_LOADS; i++) {
+      let unit = lane + WIDTH * i;
+      if (EVEN || unit < OUTPUTS * W_UNITS) {
+        unpack_w(unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), w[i]);
       }
     }
+    for (var i = 0u; i < X_LOADS; i++) {
+      let unit = lane + WIDTH * i;
+      x_tile[unit / X_UNITS * STRIDE + unit % X_UNITS] = v[i];
+    }
+    workgroupBarrier();
+    let next = min(k + COLUMNS, end - COLUMNS);
+    for (var i = 0u; i < W_LOADS; i++) { w[i] = load_w(w_at[i] + next / LOAD_COLUMNS); }
+    for (var i = 0u; i < X_LOADS; i++) { v[i] = load_x(x_at[i] + next / 8u); }
+    for (var d = 0u; d < DEPTH / 8u; d += 2u) {
+      let c = split * (DEPTH / 8u) + d;
+      var a: array<Left, ROW_TILES>;
+      for (var m = 0u; m < ROW_TILES; m++) {
+        a[m] = subgroupMatrixLoad<Left, row_major>(&x_tile, (row_tile + m) * 16u * STRIDE + c, STRIDE);
+      }
+      for (var n = 0u; n < COLUMN_TILES; n++) {
+        let b = subgroupMatrixLoad<Right, col_major>(&w_tile, (column_tile + n) * 16u * STRIDE + c, STRIDE);
+        for (var m = 0u; m < ROW_TILES; m++) {
+          sums[m * COLUMN_TILES + n] = subgroupMatrixMultiplyAccumulate(a[m], b, sums[m * COLUMN_TILES + n]);
+        }
+      }
+    }
+    workgroupBarrier();
   }
+  finish(&sums, group, lane);
+}
+`;
+
+/** finish: all sums go to workgroup memory at once, which must hold them; a split's are added to the others'. */
+export const finishAtOnce = /* wgsl */ `
+var<workgroup> y_tile: array<f32, SPLITS * TILE_ROWS * OUTPUTS>;
+
+fn finish(sums: ptr<function, array<Sums, ROW_TILES * COLUMN_TILES>>, group: vec3u, lane: u32) {
+  let subgroup = lane / 32u;
+  let first = split_of(subgroup) * TILE_ROWS * OUTPUTS;
   for (var m = 0u; m < ROW_TILES; m++) {
-    workgroupBarrier();
-    subgroupMatrixStore<row_major>(&y_tile, column, sums[m], 64u);
-    workgroupBarrier();
-    for (var i = lane; i < 16u * 32u; i += 128u) {
-      let r = row0 + m * 16u + i / 32u;
-      let n = n0 + 2u * (i % 32u);
-      if (r < rows && n < dims.y) { store(r, n, vec2f(y_tile[2u * i], y_tile[2u * i + 1u])); }
+    for (var n = 0u; n < COLUMN_TILES; n++) {
+      let at = first + (row_tile_of(subgroup) + m) * 16u * OUTPUTS + (column_tile_of(subgroup) + n) * 16u;
+      subgroupMatrixStore<row_major>(&y_tile, at, sums[m * COLUMN_TILES + n], OUTPUTS);
     }
   }
+  workgroupBarrier();
+  let rows = batch[0].x;
+  for (var i = lane; i < TILE_ROWS * OUTPUTS / 2u; i += WIDTH) {
+    var total = vec2f();
+    for (var s = 0u; s < SPLITS; s++) {
+      let at = s * TILE_ROWS * OUTPUTS + 2u * i;
+      total += vec2f(y_tile[at], y_tile[at + 1u]);
+    }
+    let row = group.y * TILE_ROWS + 2u * i / OUTPUTS;
+    let n = group.x * OUTPUTS + 2u * i % OUTPUTS;
+    if (row < rows && n < dims.y) { store(row, n, total); }
+  }
+}
+`;
+
+/** finish, for 4 × 2 tiles a subgroup: one after the other, where all together would not fit in workgroup memory. */
+export const finishInTurns = /* wgsl */ `
+var<workgroup> y_tile: array<f32, ROW_GROUPS * COLUMN_GROUPS * 256u>;
+const_assert ROW_TILES == 4u && COLUMN_TILES == 2u && SPLITS == 1u;
+
+fn emit(tile: Sums, row0: u32, n0: u32, lane: u32) {
+  let own = lane / 32u * 256u;
+  workgroupBarrier();
+  subgroupMatrixStore<row_major>(&y_tile, own, tile, 16u);
+  workgroupBarrier();
+  let rows = batch[0].x;
+  for (var i = lane % 32u; i < 128u; i += 32u) {
+    let row = row0 + i / 8u;
+    let n = n0 + 2u * (i % 8u);
+    if (row < rows && n < dims.y) { store(row, n, vec2f(y_tile[own + 2u * i], y_tile[own + 2u * i + 1u])); }
+  }
+}
+
+fn finish(sums: ptr<function, array<Sums, 8>>, group: vec3u, lane: u32) {
+  let row = group.y * TILE_ROWS + row_tile_of(lane / 32u) * 16u;
+  let n = group.x * OUTPUTS + column_tile_of(lane / 32u) * 16u;
+  emit(sums[0], row, n, lane);
+  emit(sums[1], row, n + 16u, lane);
+  emit(sums[2], row + 16u, n, lane);
+  emit(sums[3], row + 16u, n + 16u, lane);
+  emit(sums[4], row + 32u, n, lane);
+  emit(sums[5], row + 32u, n + 16u, lane);
+  emit(sums[6], row + 48u, n, lane);
+  emit(sums[7], row + 48u, n + 16u, lane);
+}
+`;
+
+/** finish, where several workgroups share the columns: their sums as they are, [SLICES, ROWS, PARTIAL_STRIDE]. */
+export const finishSlice = /* wgsl */ `
+fn finish(sums: ptr<function, array<Sums, ROW_TILES * COLUMN_TILES>>, group: vec3u, lane: u32) {
+  let row = group.z * ROWS + group.y * TILE_ROWS + row_tile_of(lane / 32u) * 16u;
+  let n = group.x * OUTPUTS + column_tile_of(lane / 32u) * 16u;
+  for (var i = 0u; i < ROW_TILES * COLUMN_TILES; i++) {
+    let at = (row + i / COLUMN_TILES * 16u) * PARTIAL_STRIDE + n + i % COLUMN_TILES * 16u;
+    subgroupMatrixStore<row_major>(&partial, at, sums[i], PARTIAL_STRIDE);
+  }
+}
+`;
+
+/** Bindings of a product that one workgroup finishes. */
+export const matrixBindings = /* wgsl */ `
+@group(0) @binding(2) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
+@group(0) @binding(3) var<storage, read> x: array<XUnit>;         // [rows, columns]
+@group(0) @binding(4) var<storage, read> batch: array<vec4u>;     // [1 + rows]
+@group(0) @binding(5) var<storage, read_write> y: array<Y>;       // [rows, dims.z], see store
+`;
+
+/** Bindings of a product whose columns several workgroups share: their sums go to \`partial\`. */
+export const sliceBindings = /* wgsl */ `
+@group(0) @binding(2) var<uniform> dims: vec4u;                   // columns, rows of this block of W, …
+@group(0) @binding(3) var<storage, read> x: array<XUnit>;         // [rows, columns]
+@group(0) @binding(4) var<storage, read_write> partial: array<f32>; // [SLICES, ROWS, PARTIAL_STRIDE]
+`;
+
+/** Adds up the slices of a product and stores it. */
+export const addSlicesBody = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> batch: array<vec4u>;     // [1 + rows]
+@group(0) @binding(1) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
+@group(0) @binding(2) var<storage, read> partial: array<vec2f>;   // [SLICES, ROWS, PARTIAL_STRIDE / 2]
+@group(0) @binding(3) var<storage, read_write> y: array<Y>;       // [rows, dims.z], see store
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let n = 2u * id.x;
+  if (n >= dims.y || id.y >= batch[0].x) { return; }
+  var total = vec2f();
+  for (var slice = 0u; slice < SLICES; slice++) {
+    total += partial[(slice * ROWS + id.y) * (PARTIAL_STRIDE / 2u) + id.x];
+  }
+  store(id.y, n, total);
 }
 `;

@@ -1,7 +1,18 @@
 import type { Device } from '../device.ts';
 import { InvalidModelError } from '../errors.ts';
 import type { GpuTensor } from '../tensor.ts';
-import { f16Quad, f16Wide, f32Quad, f32Wide, int4Quad, int4Wide, int8Quad, int8Wide } from './matrix.wgsl.ts';
+import {
+  f16Quad,
+  f16Wide,
+  f32Quad,
+  f32Wide,
+  int4Quad,
+  int4Wide,
+  int4WideF16,
+  int8Quad,
+  int8Wide,
+  int8WideF16,
+} from './matrix.wgsl.ts';
 
 /** How a weight matrix is stored: plain f32, f16, or int8 or int4 in groups of 32 columns with f16 scales. */
 export type WeightFormat = 'f32' | 'f16' | 'int8' | 'int4';
@@ -62,6 +73,13 @@ export const decodeWide: Readonly<Record<WeightFormat, string>> = {
   f16: f16Wide,
   int8: int8Wide,
   int4: int4Wide,
+};
+
+/** The same for devices with f16. */
+export const decodeWideF16: Readonly<Record<WeightFormat, string>> = {
+  ...decodeWide,
+  int8: int8WideF16,
+  int4: int4WideF16,
 };
 
 /** The number of columns must be a multiple of this. */

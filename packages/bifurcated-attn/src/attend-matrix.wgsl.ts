@@ -1,0 +1,226 @@
+/**
+ * For GPUs with subgroup matrices (16 × 16 × 16, f16 in, f32 out; subgroups of 32) and KV in f16: a workgroup of four
+ * subgroups attends for a tile of VECTORS query vectors, KEYS keys a round, which go through workgroup memory once for all
+ * of them. While keys are scored, the round's values are on their way, and the next keys while values are added up.
+ *
+ * Softmax goes on from round to round with a reference that only moves when a score exceeds it by \`slack\`: sums are
+ * held in subgroup matrices, which cannot be multiplied in place, and so are seldom scaled.
+ */
+export const attendMatrix = /* wgsl */ `
+alias Left = subgroup_matrix_left<f16, 16, 16>;
+alias Right = subgroup_matrix_right<f16, 16, 16>;
+alias Sums = subgroup_matrix_result<f32, 16, 16>;
+
+const WIDTH = 128u;
+const SUBGROUPS = 4u;
+const ROW_TILES = VECTORS / 16u;
+const DIM_TILES = HEAD_DIM / 16u;
+const OWN_DIMS = (DIM_TILES + SUBGROUPS - 1u) / SUBGROUPS;         // tiles of columns that a subgroup adds up
+const UNITS = HEAD_DIM / 8u;                                       // 16 bytes each
+const STRIDE = UNITS + 1u;                                         // of a tile's row; odd: no bank conflicts
+const LOADS = KEYS * UNITS / WIDTH;
+const SCORE_STRIDE = max(KEYS, HEAD_DIM) + 8u;
+const WEIGHT_STRIDE = KEYS + 8u;
+const LANES = WIDTH / VECTORS;                                     // invocations that share a vector's softmax
+const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
+const slack = 8.0;                                                 // weights stay below e^8 in f16
+
+var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // queries, then keys and values in turns
+var<workgroup> scores: array<f32, VECTORS * SCORE_STRIDE>;         // and sums, when they are scaled or done
+var<workgroup> weights: array<f16, VECTORS * WEIGHT_STRIDE>;
+var<workgroup> positions: array<u32, VECTORS>;
+var<workgroup> reference: array<f32, VECTORS>;
+var<workgroup> total: array<f32, VECTORS>;
+var<workgroup> shrink: array<f32, VECTORS>;
+var<workgroup> raised: vec4u;                                      // by subgroup
+var<workgroup> bounds: vec2u;                                      // lowest and highest position
+
+@compute @workgroup_size(WIDTH)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
+  let first = plan[directory];
+  let count = plan[directory + 1u];
+  for (var t = group.x; t < count; t += groups.x) { attend(task_at(first + 2u * t), group.y, lane); }
+}
+
+fn attend(task: Task, kv_head: u32, lane: u32) {
+  let s = segment_at(task.record);
+  let subgroup = lane / 32u;
+  workgroupBarrier();
+  begin(task, s, kv_head, lane);
+  let span = seen(task, s, workgroupUniformLoad(&bounds));
+  var queries: array<Left, ROW_TILES * DIM_TILES>;
+  for (var i = 0u; i < ROW_TILES * DIM_TILES; i++) {
+    queries[i] = subgroupMatrixLoad<Left, row_major>(&tile, i / DIM_TILES * 16u * STRIDE + i % DIM_TILES * 2u, STRIDE);
+  }
+  var sums: array<Sums, ROW_TILES * OWN_DIMS>;
+  var units: array<vec4u, LOADS>;
+  var at: array<u32, LOADS>;
+  let start = span.begin / KEYS * KEYS;
+  for (var i = 0u; i < LOADS; i++) {
+    at[i] = unit_at(s, span, start, kv_head, lane + WIDTH * i);
+    units[i] = kv[at[i]];
+  }
+  for (var k = start; k < span.end; k += KEYS) {
+    workgroupBarrier();
+    for (var i = 0u; i < LOADS; i++) { tile[place(lane + WIDTH * i)] = units[i]; }
+    workgroupBarrier();
+    for (var i = 0u; i < LOADS; i++) { units[i] = kv[at[i] + VALUES]; }
+    if (subgroup < KEYS / 16u) {
+      var dots: array<Sums, ROW_TILES>;
+      for (var d = 0u; d < DIM_TILES; d++) {
+        let keys = subgroupMatrixLoad<Right, col_major>(&tile, subgroup * 16u * STRIDE + d * 2u, STRIDE);
+        for (var m = 0u; m < ROW_TILES; m++) {
+          dots[m] = subgroupMatrixMultiplyAccumulate(queries[m * DIM_TILES + d], keys, dots[m]);
+        }
+      }
+      for (var m = 0u; m < ROW_TILES; m++) {
+        subgroupMatrixStore<row_major>(&scores, m * 16u * SCORE_STRIDE + subgroup * 16u, dots[m], SCORE_STRIDE);
+      }
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < LOADS; i++) {
+      // What lies outside of the span may be anything, and 0 · NaN is NaN.
+      let key = k + (lane + WIDTH * i) / UNITS;
+      tile[place(lane + WIDTH * i)] = select(vec4u(), units[i], key >= span.begin && key < span.end);
+    }
+    soften(s, span, k, lane);
+    let any = workgroupUniformLoad(&raised);
+    for (var i = 0u; i < LOADS; i++) {
+      at[i] = unit_at(s, span, k + KEYS, kv_head, lane + WIDTH * i);
+      units[i] = kv[at[i]];
+    }
+    if (any.x + any.y + any.z + any.w > 0u) {
+      for (var i = 0u; i < ROW_TILES * OWN_DIMS; i++) { put_sums(sums[i], i, subgroup); }
+      workgroupBarrier();
+      for (var i = lane; i < VECTORS * HEAD_DIM; i += WIDTH) {
+        scores[i / HEAD_DIM * SCORE_STRIDE + i % HEAD_DIM] *= shrink[i / HEAD_DIM];
+      }
+      workgroupBarrier();
+      for (var i = 0u; i < ROW_TILES * OWN_DIMS; i++) { sums[i] = sums_of(i, subgroup); }
+    }
+    for (var j = 0u; j < KEYS / 16u; j++) {
+      for (var o = 0u; o < OWN_DIMS; o++) {
+        let d = min(subgroup * OWN_DIMS + o, DIM_TILES - 1u);
+        let values = subgroupMatrixLoad<Right, row_major>(&tile, j * 16u * STRIDE + d * 2u, STRIDE);
+        for (var m = 0u; m < ROW_TILES; m++) {
+          let w = subgroupMatrixLoad<Left, row_major>(&weights, m * 16u * WEIGHT_STRIDE + j * 16u, WEIGHT_STRIDE);
+          sums[m * OWN_DIMS + o] = subgroupMatrixMultiplyAccumulate(w, values, sums[m * OWN_DIMS + o]);
+        }
+      }
+    }
+  }
+  workgroupBarrier();
+  for (var i = 0u; i < ROW_TILES * OWN_DIMS; i++) { put_sums(sums[i], i, subgroup); }
+  workgroupBarrier();
+  finish(task, s, kv_head, lane);
+}
+
+fn place(unit: u32) -> u32 { return unit / UNITS * STRIDE + unit % UNITS; }
+
+// Queries go to the tile, positions to workgroup memory.
+fn begin(task: Task, s: Segment, kv_head: u32, lane: u32) {
+  for (var i = lane; i < VECTORS * UNITS; i += WIDTH) {
+    let vector = task.first + min(i / UNITS, task.count - 1u);
+    let head = kv_head * SHARE + vector % SHARE;
+    let start = (s.first_row + vector / SHARE) * (Q_STRIDE / 4u) + head * QUADS + i % UNITS * 2u;
+    let a = q[start] * SCALE;
+    let b = q[start + 1u] * SCALE;
+    tile[place(i)] = vec4u(
+      pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw),
+    );
+  }
+  let position = batch[1u + s.first_row + (task.first + min(lane, task.count - 1u)) / SHARE].y;
+  let lowest = subgroupMin(position);
+  let highest = subgroupMax(position);
+  if (lane < VECTORS) {
+    positions[lane] = position;
+    reference[lane] = LOWEST;
+    total[lane] = 0.0;
+  }
+  if (lane == 0u) { bounds = vec2u(lowest, highest); }
+}
+
+// The part's keys that any of the task's rows sees.
+fn seen(task: Task, s: Segment, range: vec2u) -> Span {
+  var span = span_of(s, task.split);
+  span.end = min(span.end, range.y + 1u - min(range.y + 1u, s.base));
+  if (WINDOW > 0u && range.x + 1u > WINDOW + s.base) { span.begin = max(span.begin, range.x + 1u - WINDOW - s.base); }
+  return span;
+}
+
+// Where a unit of the round's keys is; outside of the span another key's.
+fn unit_at(s: Segment, span: Span, k: u32, kv_head: u32, unit: u32) -> u32 {
+  let key = clamp(k + unit / UNITS, span.begin, max(span.begin + 1u, span.end) - 1u);
+  return kv_quad(s, key, 0u, kv_head) / 2u + unit % UNITS;
+}
+
+// Scores become weights; a reference that a score exceeds by far moves to it.
+fn soften(s: Segment, span: Span, k: u32, lane: u32) {
+  let v = lane / LANES;
+  let position = positions[v];
+  var best = LOWEST;
+  var own: array<f32, KEYS / LANES>;
+  for (var i = 0u; i < KEYS / LANES; i++) {
+    let j = lane % LANES + LANES * i;
+    let at = k + j + s.base;
+    let visible = k + j >= span.begin && k + j < span.end && at <= position && (WINDOW == 0u || at + WINDOW > position);
+    own[i] = select(LOWEST, scores[v * SCORE_STRIDE + j], visible);
+    best = max(best, own[i]);
+  }
+  for (var mask = 1u; mask < LANES; mask *= 2u) { best = max(best, subgroupShuffleXor(best, mask)); }
+  let before = reference[v];
+  let moved = best > before + slack;
+  let now = select(before, best, moved);
+  var sum = 0.0;
+  for (var i = 0u; i < KEYS / LANES; i++) {
+    let weight = f16(select(exp(own[i] - now), 0.0, own[i] <= LOWEST));
+    sum += f32(weight);
+    weights[v * WEIGHT_STRIDE + lane % LANES + LANES * i] = weight;
+  }
+  for (var mask = 1u; mask < LANES; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+  let scale = select(1.0, exp(before - now), moved);
+  if (lane % LANES == 0u) {
+    reference[v] = now;
+    shrink[v] = scale;
+    total[v] = total[v] * scale + sum;
+  }
+  let any = subgroupAny(moved);
+  if (lane % 32u == 0u) { raised[lane / 32u] = select(0u, 1u, any); }
+}
+
+fn put_sums(sum: Sums, i: u32, subgroup: u32) {
+  let d = subgroup * OWN_DIMS + i % OWN_DIMS;
+  if (d < DIM_TILES) {
+    subgroupMatrixStore<row_major>(&scores, i / OWN_DIMS * 16u * SCORE_STRIDE + d * 16u, sum, SCORE_STRIDE);
+  }
+}
+
+fn sums_of(i: u32, subgroup: u32) -> Sums {
+  let d = min(subgroup * OWN_DIMS + i % OWN_DIMS, DIM_TILES - 1u);
+  return subgroupMatrixLoad<Sums, row_major>(&scores, i / OWN_DIMS * 16u * SCORE_STRIDE + d * 16u, SCORE_STRIDE);
+}
+
+fn finish(task: Task, s: Segment, kv_head: u32, lane: u32) {
+  for (var i = lane; i < task.count * QUADS; i += WIDTH) {
+    let v = i / QUADS;
+    let start = v * SCORE_STRIDE + i % QUADS * 4u;
+    if (total[v] > 0.0) {
+      let sum = vec4f(scores[start], scores[start + 1u], scores[start + 2u], scores[start + 3u]);
+      partial[slot_of(task, s, v, kv_head) * QUADS + i % QUADS] = sum / total[v];
+    }
+  }
+  if (lane < task.count) {
+    log_sums[slot_of(task, s, lane, kv_head)] = select(LOWEST, reference[lane] + log(total[lane]), total[lane] > 0.0);
+  }
+}
+
+fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
+  let vector = task.first + v;
+  return (s.partials + task.split * s.rows + vector / SHARE) * HEADS + kv_head * SHARE + vector % SHARE;
+}
+`;

@@ -1,0 +1,179 @@
+import type { Device } from '../device.ts';
+import { kernel, type Kernel, type Prelude } from '../kernel.ts';
+import { operandLoads, operandUnit, weightLoads } from './matmul-loads.wgsl.ts';
+import {
+  addSlicesBody,
+  finishAtOnce,
+  finishInTurns,
+  finishSlice,
+  matrixBindings,
+  matrixBody,
+  sliceBindings,
+} from './matmul-matrix.wgsl.ts';
+import { productBindings, rowBody } from './matmul.wgsl.ts';
+import { decodeWideF16, type WeightFormat } from './matrix.ts';
+import { operandPrelude } from './operand.ts';
+import { storeChunks, type Product, type ProductShape, type Variant } from './product.ts';
+
+/** Workgroups that share the columns of a product of few outputs and many rows. */
+const slices = 4;
+/** From so many outputs on a product fills a large GPU with one workgroup for 64 of them. */
+const manyOutputs = 16384;
+
+/** How a workgroup is laid out, in tiles of 16 × 16; see the kernel. */
+interface Layout {
+  readonly rowTiles: number;
+  readonly rowGroups: number;
+  readonly columnTiles: number;
+  readonly columnGroups: number;
+  readonly splits: number;
+  readonly depth: number;
+}
+
+/** Which products a layout is for. Thresholds are measured (docs/performance-log.md). */
+interface Use {
+  /** Rows. */
+  readonly most: number;
+  /** Outputs, at least. */
+  readonly outputs?: number;
+  readonly finish: 'at once' | 'in turns' | 'slices';
+}
+
+const one: Layout = { rowTiles: 1, rowGroups: 1, columnTiles: 1, columnGroups: 4, splits: 1, depth: 64 };
+const shared: Layout = { ...one, columnGroups: 2, splits: 4 };
+const two: Layout = { ...one, rowTiles: 2 };
+const four: Layout = { ...two, rowGroups: 2 };
+const eight: Layout = { ...one, rowTiles: 4, rowGroups: 2 };
+const wide: Layout = { ...eight, columnTiles: 2 };
+
+/** Rows of products that workgroups share, where there are few outputs. */
+const fewest = 17;
+const most = 128;
+
+/**
+ * Elements of room for which products of up to `rows` rows are faster: for sums that several workgroups have of one result.
+ * 0 where a device, or so many outputs, have no use for it.
+ */
+export function partialSums({ tier }: Device, rows: number, outputs: number): number {
+  if (tier.matmul !== 'matrix' || rows < fewest || outputs >= manyOutputs) return 0;
+  return slices * paddedRows(Math.min(rows, most)) * paddedOutputs(outputs);
+}
+
+const paddedRows = (rows: number) => (rows <= 32 ? 32 : rows <= 64 ? 64 : 128);
+const paddedOutputs = (outputs: number) => Math.ceil(outputs / 64) * 64;
+
+/** One invocation a subgroup an output: for so few rows that multiplying is cheap. Subgroups of 32. */
+function row(rows: number, formats: readonly WeightFormat[]): Variant {
+  const code = (product: Product): Kernel =>
+    kernel(
+      `matmul_row${rows}_${product.format}`,
+      {
+        ...operandPrelude({ X: product.x, Y: product.y }),
+        enable: ['f16', 'subgroups'],
+        constants: { ROWS: rows },
+      },
+      decodeWideF16[product.format],
+      productBindings,
+      ...storeChunks(product),
+      rowBody,
+    );
+  return {
+    takes: (shape) => shape.rows <= rows && formats.includes(shape.format),
+    record: (pass, tensors, shape, product) =>
+      pass.run(code(product), tensors, [Math.ceil(shape.outputs / 4)]),
+  };
+}
+
+const finishes = { 'at once': finishAtOnce, 'in turns': finishInTurns, slices: finishSlice } as const;
+
+function constantsOf(layout: Layout): Record<string, number> {
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
+  return {
+    ...{ ROW_TILES: rowTiles, ROW_GROUPS: rowGroups, COLUMN_TILES: columnTiles },
+    ...{ COLUMN_GROUPS: columnGroups, SPLITS: splits, DEPTH: depth },
+  };
+}
+
+/** Workgroup memory that a kernel takes. */
+function workgroupBytes(layout: Layout, finish: Use['finish']): number {
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
+  const rows = 16 * rowTiles * rowGroups;
+  const outputs = 16 * columnTiles * columnGroups;
+  const sums = { 'at once': splits * rows * outputs, 'in turns': rowGroups * columnGroups * 256, slices: 0 };
+  return 16 * (rows + outputs) * ((depth * splits) / 8 + 1) + 4 * sums[finish];
+}
+
+/** A kernel of `matrixBody`, with `bindings` for where its results go. */
+function matrixKernel(
+  name: string,
+  { format, x, y }: Product,
+  constants: Record<string, number>,
+  ...chunks: readonly string[]
+): Kernel {
+  const prelude: Prelude = {
+    enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
+    directives: ['diagnostic(off, chromium.subgroup_matrix_uniformity);'],
+    aliases: { ...operandPrelude({ Y: y }).aliases, XUnit: operandUnit[x] },
+    constants,
+  };
+  return kernel(`${name}_${format}`, prelude, weightLoads[format], operandLoads[x], ...chunks, matrixBody);
+}
+
+function matrix(layout: Layout, { most: rows, outputs = 0, finish }: Use): Variant {
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
+  const parts = finish === 'slices' ? slices : 1;
+  const tileRows = 16 * rowTiles * rowGroups;
+  const tileOutputs = 16 * columnTiles * columnGroups;
+  const grid = (shape: ProductShape) =>
+    [Math.ceil(shape.outputs / tileOutputs), Math.ceil(shape.rows / tileRows), parts] as const;
+  const bytes = workgroupBytes(layout, finish);
+  const name = `matmul_matrix${tileRows}`;
+  const constants = { ...constantsOf(layout), SLICES: parts };
+  return {
+    takes: (shape, partial, limits) =>
+      bytes <= limits.maxComputeWorkgroupStorageSize &&
+      shape.rows <= rows &&
+      shape.outputs >= outputs &&
+      shape.columns % (depth * splits * parts) === 0 &&
+      (partial || parts === 1),
+    record: (pass, tensors, shape, product) => {
+      if (parts === 1) {
+        const chunks = [matrixBindings, ...storeChunks(product), finishes[finish]];
+        pass.run(matrixKernel(name, product, constants, ...chunks), tensors, grid(shape));
+        return;
+      }
+      const sizes = { ROWS: paddedRows(shape.rows), PARTIAL_STRIDE: paddedOutputs(shape.outputs) };
+      const sliced = { ...constants, ...sizes };
+      pass.run(
+        matrixKernel(`${name}_slices`, product, sliced, sliceBindings, finishSlice),
+        tensors,
+        grid(shape),
+      );
+      pass.run(addSlices(product, { ...sizes, SLICES: parts }), tensors, [
+        Math.ceil(shape.outputs / 2 / 64),
+        shape.rows,
+      ]);
+    },
+  };
+}
+
+function addSlices(product: Product, constants: Record<string, number>): Kernel {
+  const prelude = { ...operandPrelude({ Y: product.y }), constants };
+  return kernel('matmul_add_slices', prelude, ...storeChunks(product), addSlicesBody);
+}
+
+/** Products on tier `matrix`, the first that takes a shape is taken. */
+export const matrixVariants: readonly Variant[] = [
+  row(1, ['f32', 'f16', 'int8', 'int4']),
+  row(2, ['f32', 'f16', 'int8', 'int4']),
+  row(4, ['int8', 'int4']),
+  matrix(one, { most: 16, outputs: manyOutputs, finish: 'at once' }),
+  matrix(shared, { most: 16, finish: 'at once' }),
+  matrix(one, { most: 16, finish: 'at once' }),
+  matrix(two, { most: 32, finish: 'slices' }),
+  matrix(two, { most: 32, finish: 'at once' }),
+  matrix(four, { most: 64, finish: 'slices' }),
+  matrix(four, { most: 64, finish: 'at once' }),
+  matrix(eight, { most, finish: 'slices' }),
+  matrix(wide, { most: Infinity, finish: 'in turns' }),
+];
