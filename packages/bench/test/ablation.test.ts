@@ -5,17 +5,29 @@ import {
   expectClose,
   expectNoErrors,
   expectNothingAllocated,
+  KernelCheck,
+  largeGpu,
   nullDevice,
   tinyFiles,
   tinyModel,
   tolerance,
 } from '@ensample/testing';
 import { DecoderRun } from '@ensample/testing/decoder-run';
-import { tiers, type Device, type GpuTensor, type HostArray, type TierName } from '@ensample/tensor';
+import { Attention } from '@ensample/bifurcated-attn';
+import {
+  createBatch,
+  tiers,
+  type Device,
+  type GpuTensor,
+  type HostArray,
+  type Pass,
+  type TierName,
+} from '@ensample/tensor';
 import { expect, test, vi } from 'vitest';
 import { benchAblation } from '../src/ablation/ablation.ts';
 import { fillSamples, ownLengths } from '../src/ablation/ragged.ts';
 import { recordSteps } from '../src/ablation/verify-step.ts';
+import { padding } from '../src/ablation/ways.ts';
 
 // Compiling a tier's kernels for the first time takes lavapipe up to a minute.
 vi.setConfig({ testTimeout: 240_000 });
@@ -184,6 +196,34 @@ test.each(Object.keys(tiers) as TierName[])('%s: all ways compile on the null ba
     step.recording.submit();
     step.destroy();
   }
+  destroy();
+  await expectNoErrors(device);
+  expectNothingAllocated(device);
+  device.destroy();
+});
+
+test("matrix: padding changes a large GPU's kernel, and it compiles", async () => {
+  const device = await nullDevice('matrix', largeGpu);
+  const { decoder, run, destroy } = await load(device);
+  run.cache.ensure(run.cache.kinds.map(() => 1));
+  const check = new KernelCheck(device);
+  const attention = new Attention(run.cache, { heads });
+  const padded: Pass = {
+    device,
+    run: (kernel, ...call) => {
+      if (kernel.name === 'attend') check.run(padding(kernel), ...call);
+    },
+  };
+  const batch = createBatch(device, 1);
+  const activations = decoder.activations(1);
+  decoder.forward(padded, { batch, attention, activations, rows: 1 });
+  expect(check.kernels).toHaveLength(layers.length); // windows or not, own keys or not
+  for (const { code } of check.kernels) {
+    expect(code).toContain('subgroupMatrixMultiplyAccumulate');
+    expect(code).not.toContain('span.end = min(span.end, range');
+  }
+  await check.expectCompiled();
+  for (const owned of [attention, batch, activations]) owned.destroy();
   destroy();
   await expectNoErrors(device);
   expectNothingAllocated(device);

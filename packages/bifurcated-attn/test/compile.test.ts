@@ -1,6 +1,14 @@
 import { Recorder, tiers, type Device, type TierName } from '@ensample/tensor';
 import { KvCache } from '@ensample/kv-cache';
-import { expectNoErrors, expectNothingAllocated, nullDevice, scope, uploadBatch } from '@ensample/testing';
+import {
+  expectNoErrors,
+  expectNothingAllocated,
+  KernelCheck,
+  largeGpu,
+  nullDevice,
+  scope,
+  uploadBatch,
+} from '@ensample/testing';
 import { expect, test } from 'vitest';
 import { Attention } from '../src/index.ts';
 
@@ -36,6 +44,45 @@ test.each(Object.keys(tiers) as TierName[])('%s: compiles on the null backend', 
   for (const dtype of dtypes) {
     for (const headDim of [16, 32, 64, 80, 96, 128, 256]) await compile(device, headDim, dtype);
   }
+  await expectNoErrors(device);
+  expectNothingAllocated(device);
+  device.destroy();
+});
+
+/** Attention of a step of `rows` rows, recorded in `check`; nothing is bound. */
+function record(
+  check: KernelCheck,
+  headDim: number,
+  [heads, kvHeads]: readonly [number, number],
+  rows: number,
+) {
+  const { device } = check;
+  const cache = new KvCache(device, { layers, kvHeads, headDim });
+  cache.ensure([1, 1]);
+  const attention = new Attention(cache, { heads });
+  const { own, destroy } = scope();
+  const batch = own(device.tensor<'u32'>('u32', [1]));
+  const q = own(device.tensor<'f32'>('f32', [1]));
+  const y = { ...q, dtype: device.tier.operands };
+  const stride = (heads + 2 * kvHeads) * headDim;
+  layers.forEach((_, layer) => attention.run(check, layer, { batch, q, y }, { stride, rows }));
+  for (const owned of [attention, cache]) owned.destroy();
+  destroy();
+}
+
+// Dawn's null adapter has too little workgroup memory for attention by subgroup matrices: the test above compiles another.
+test.each([16, 32, 64, 96, 128, 256])('matrix: head size %i compiles for a large GPU', async (headDim) => {
+  const device = await nullDevice('matrix', largeGpu);
+  const check = new KernelCheck(device);
+  for (const heads of [
+    [4, 4],
+    [8, 2],
+  ] as const)
+    for (const rows of [1, 16, 40]) record(check, headDim, heads, rows);
+  const attends = check.kernels.filter(({ name }) => name === 'attend');
+  expect(attends.length).toBeGreaterThanOrEqual(2 * layers.length);
+  for (const { code } of attends) expect(code).toContain('chromium_experimental_subgroup_matrix');
+  await check.expectCompiled();
   await expectNoErrors(device);
   expectNothingAllocated(device);
   device.destroy();

@@ -7,9 +7,11 @@ export {
   eachTier,
   expectNoErrors,
   expectNothingAllocated,
+  largeGpu,
   nullDevice,
   testAdapter,
   testDevice,
+  type ClaimedLimits,
 } from './devices.ts';
 export {
   checkGolden,
@@ -22,6 +24,7 @@ export {
 export { nullGpu, testGpu } from './gpu.ts';
 export { fromHalf, toHalf } from './half.ts';
 export { seeded, type Random } from './random.ts';
+export { KernelCheck } from './kernel-check.ts';
 export { attentionReference, type AttentionInput } from './references/attention.ts';
 export { decoderReference } from './references/decoder.ts';
 export {

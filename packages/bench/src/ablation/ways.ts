@@ -102,8 +102,7 @@ const pad: Way = {
     }
     device.write(plan, padded);
     return {
-      attend: (pass, { kernel, tensors, grid }) =>
-        pass.run(padding(kernel, device.tier.attention), tensors, grid),
+      attend: (pass, { kernel, tensors, grid }) => pass.run(padding(kernel), tensors, grid),
       lists: taskLists(padded, cache, share),
       destroy: () => undefined,
     };
@@ -128,24 +127,29 @@ function reservePadding(samples: readonly RaggedSample[]): void {
 }
 
 /**
- * Changes to the package's kernels, as (line, replacement): keys end where the plan says, not at the row's position.
- * The tile kernel masks later positions already, the thread kernel has to be told.
+ * Changes to each of the package's kernels, as (line, replacement): keys end where the plan says, not at the row's position.
+ * The kernels for GPUs mask later positions already, the thread kernel has to be told.
  */
-const edits: Readonly<Record<Device['tier']['attention'], readonly (readonly [string, string])[]>> = {
-  thread: [
+const edits: readonly (readonly (readonly [string, string])[])[] = [
+  [
     ['span.end = min(span.end, position + 1u - min(position + 1u, s.base));', ''],
     [
       'score = select(vec4f(LOWEST), score, wanted == read);',
       'score = select(vec4f(LOWEST), score, (wanted == read) & (wanted + s.base <= vec4u(position)));',
     ],
   ],
-  tile: [['span.end = min(span.end, highest + 1u - min(highest + 1u, s.base));', '']],
-};
+  [['span.end = min(span.end, highest + 1u - min(highest + 1u, s.base));', '']],
+  [['span.end = min(span.end, range.y + 1u - min(range.y + 1u, s.base));', '']],
+];
 
-function padding({ name, code, bindings }: Kernel, attention: Device['tier']['attention']): Kernel {
-  const padded = edits[attention].reduce((text, [line, replacement]) => {
-    invariant(text.split(line).length === 2, () => `kernel ${name} does not hold this line once: ${line}`);
-    return text.replace(line, replacement);
-  }, code);
+/** The kernel for BASS-PAD. Which of the package's it is, its text says: a tier has several. */
+export function padding({ name, code, bindings }: Kernel): Kernel {
+  const once = (line: string) => code.split(line).length === 2;
+  const own = edits.filter((lines) => lines.every(([line]) => once(line)));
+  invariant(
+    own.length === 1,
+    () => `kernel ${name} holds the lines of ${own.length} kernels that padding changes`,
+  );
+  const padded = own.flat().reduce((text, [line, replacement]) => text.replace(line, replacement), code);
   return { name, code: padded, bindings };
 }

@@ -1,0 +1,46 @@
+import { invariant, type Device, type GpuTensor, type Grid, type Kernel, type Pass } from '@ensample/tensor';
+
+/**
+ * A pass that keeps the kernels that are run in it, each once, to compile them on a null device that claims the limits of a
+ * larger one: shaders are compiled in full, and Dawn says how much workgroup memory a kernel takes that has too little there.
+ */
+export class KernelCheck implements Pass {
+  readonly device: Device;
+  readonly #kernels = new Map<string, Kernel>();
+
+  constructor(device: Device) {
+    this.device = device;
+  }
+
+  run(kernel: Kernel, tensors: Readonly<Record<string, GpuTensor>>, grid: Grid): void {
+    for (const { name } of kernel.bindings)
+      invariant(tensors[name], () => `kernel ${kernel.name} was run without its tensor "${name}"`);
+    const most = this.device.gpu.limits.maxComputeWorkgroupsPerDimension;
+    const whole = grid.every((size = 1) => Number.isInteger(size) && size > 0 && size <= most);
+    invariant(whole, () => `kernel ${kernel.name} was run with a grid of ${grid.join(' × ')}`);
+    this.#kernels.set(kernel.code, kernel);
+  }
+
+  /** The kernels so far. */
+  get kernels(): readonly Kernel[] {
+    return [...this.#kernels.values()];
+  }
+
+  /** Fails with the first kernel that does not compile, or takes more workgroup memory than the device claims. */
+  async expectCompiled(): Promise<void> {
+    const failures = await Promise.all(this.kernels.map((kernel) => this.#failure(kernel)));
+    const failure = failures.find((message) => message !== undefined);
+    if (failure) throw new Error(failure);
+  }
+
+  async #failure(kernel: Kernel): Promise<string | undefined> {
+    try {
+      await this.device.pipeline(kernel);
+      return undefined;
+    } catch (error) {
+      const { message } = error as Error;
+      const bytes = Number(/workgroup storage \((\d+) bytes\)/.exec(message)?.[1] ?? Infinity);
+      return bytes <= this.device.gpu.limits.maxComputeWorkgroupStorageSize ? undefined : message;
+    }
+  }
+}
