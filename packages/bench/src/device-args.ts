@@ -1,5 +1,4 @@
-import { acquireDevice, openDevice as openOn, type Device, type TierName } from '@ensample/tensor';
-import { nodeGpu } from '@ensample/tensor/node';
+import { acquireDevice, type Device, type TierName } from '@ensample/tensor';
 
 /** Flags of all benchmarks that run a model on a device. */
 export const deviceArgs = {
@@ -14,17 +13,12 @@ export const deviceArgs = {
 export interface DeviceFlags {
   readonly adapter?: string | undefined;
   readonly tier?: string | undefined;
-  /** Shaders do not check the bounds of their accesses (a switch of Dawn's; browsers have none). */
+  /** Shaders do not check bounds; see `AcquireOptions`. */
   readonly unchecked?: boolean | undefined;
 }
 
 /** Opens the device that the flags name. */
-export async function openDevice({ adapter, tier, unchecked = false }: DeviceFlags): Promise<Device> {
+export function openDevice({ adapter, tier, unchecked = false }: DeviceFlags): Promise<Device> {
   const named = adapter ? { adapter } : {};
-  const options = tier ? { tier: tier as TierName } : {};
-  if (!unchecked) return acquireDevice({ ...named, ...options });
-  const gpu = await nodeGpu({ ...named, enable: ['disable_robustness'] });
-  const found = await gpu.requestAdapter({ powerPreference: 'high-performance' });
-  if (!found) throw new Error('no adapter');
-  return openOn(found, options);
+  return acquireDevice({ ...named, ...(tier ? { tier: tier as TierName } : {}), unchecked });
 }

@@ -5,7 +5,10 @@ import { InvalidArgumentError, Option, type Command } from 'commander';
 export interface DeviceFlags {
   readonly adapter?: string;
   readonly tier?: TierName;
+  readonly unchecked?: boolean;
 }
+
+type OpeningFlags = { readonly [Flag in 'adapter' | 'unchecked']?: DeviceFlags[Flag] | undefined };
 
 /** Adds the flags of {@link DeviceFlags} and `--json`, `--model`. */
 export function addCommonFlags(command: Command): Command {
@@ -15,7 +18,13 @@ export function addCommonFlags(command: Command): Command {
     .addOption(
       new Option('--tier <name>', 'capability tier (default: the best there is)').choices(Object.keys(tiers)),
     )
+    .option('--unchecked', 'shaders do not check bounds: faster, for models that you trust')
     .option('--json', 'print JSON');
+}
+
+/** The flags that say which GPU and how, as options of what opens it. */
+export function gpuOptions({ adapter, unchecked }: OpeningFlags): { adapter?: string; unchecked?: boolean } {
+  return { ...(adapter === undefined ? {} : { adapter }), ...(unchecked === undefined ? {} : { unchecked }) };
 }
 
 /** A flag's number. The engine checks its range. */

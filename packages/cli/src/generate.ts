@@ -14,7 +14,15 @@ import { Option, type Command } from 'commander';
 import pico from 'picocolors';
 import type { Colors } from 'picocolors/types.js';
 import { addSpeculation, type DraftFlags } from './draft.ts';
-import { addCommonFlags, moreBiases, moreNumbers, number, oneMore, type DeviceFlags } from './flags.ts';
+import {
+  addCommonFlags,
+  gpuOptions,
+  moreBiases,
+  moreNumbers,
+  number,
+  oneMore,
+  type DeviceFlags,
+} from './flags.ts';
 import type { Host, Output } from './host.ts';
 import { LiveView } from './live-view.ts';
 import { chooseModel } from './model.ts';
@@ -85,8 +93,8 @@ function addStopping(command: Command): void {
 }
 
 async function generate(argument: string | undefined, flags: GenerateFlags, host: Host): Promise<void> {
-  const { json, model, draft, adapter, tier, kvType, weights, memoryBytes, fileName, suffix, ...sampling } =
-    flags;
+  const { json, model, draft, adapter, unchecked, tier, kvType, weights, ...rest } = flags;
+  const { memoryBytes, fileName, suffix, ...sampling } = rest;
   const { source, framed } = chooseModel(model);
   if (!framed && (fileName ?? suffix) !== undefined) {
     throw new InvalidOptionError('--file-name and --suffix go with the built-in model: leave out --model');
@@ -102,7 +110,7 @@ async function generate(argument: string | undefined, flags: GenerateFlags, host
     engine = await createEngine({
       model: source,
       ...(draft === undefined ? {} : { draft }),
-      ...(adapter === undefined ? {} : { adapter }),
+      ...gpuOptions({ adapter, unchecked }),
       ...(tier === undefined ? {} : { tier }),
       ...(kvType === undefined ? {} : { kvType }),
       ...(weights === undefined ? {} : { weights }),

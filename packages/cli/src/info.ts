@@ -2,7 +2,7 @@ import { openSafetensors, parseConfig, type ModelConfig } from '@ensample/mixatt
 import { elements, isSoftware, openDevice, supportedTiers, UnsupportedFeatureError } from '@ensample/tensor';
 import { nodeGpu } from '@ensample/tensor/node';
 import type { Command } from 'commander';
-import { addCommonFlags, type DeviceFlags } from './flags.ts';
+import { addCommonFlags, gpuOptions, type DeviceFlags } from './flags.ts';
 import type { Host } from './host.ts';
 import { chooseModel } from './model.ts';
 import { bytes } from './text.ts';
@@ -37,7 +37,7 @@ async function info(flags: InfoFlags, { stdout, stderr }: Host): Promise<void> {
 type Facts = Awaited<ReturnType<typeof deviceFacts>> & { model: Awaited<ReturnType<typeof modelFacts>> };
 
 async function deviceFacts(flags: DeviceFlags, onNotice: (line: string) => void) {
-  const gpu = await nodeGpu({ onNotice, ...(flags.adapter === undefined ? {} : { adapter: flags.adapter }) });
+  const gpu = await nodeGpu({ onNotice, ...gpuOptions(flags) });
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) throw new UnsupportedFeatureError('WebGPU has no adapter: update the graphics driver');
   const tiers = supportedTiers(adapter);

@@ -30,6 +30,12 @@ export interface EngineOptions extends LoadOptions {
   readonly device?: Device;
   /** Node only: part of the adapter's name. Default: the environment's `ENSAMPLE_ADAPTER`, else the fastest. */
   readonly adapter?: string;
+  /**
+   * Node only: shaders do not check that what they index is in bounds, as WebGPU otherwise has them do (Dawn's
+   * `disable_robustness`; browsers have no such switch). What it buys: docs/performance.md. A mistake in a kernel, or a damaged
+   * model, may then read and write whatever else this process has on the GPU: only for models that you trust. Default false.
+   */
+  readonly unchecked?: boolean;
   /** Force a capability tier. Default: the best that the adapter has. */
   readonly tier?: TierName;
   /** Element type of the KV cache. Default: f16 where the tier has it, else f32. */
@@ -93,7 +99,11 @@ function isIds(prompt: Prompt): prompt is readonly number[] {
  * What a drafted token is taken to cost before it was measured, in plain steps: on CPU drivers every row of a step is
  * work, and a verified token costs as much as a decoded one (measured: docs/performance.md); on GPUs rows are nearly free.
  */
-const draftCosts = { thread: { draftCost: 1 }, tile: { draftCost: 0.1 }, matrix: { draftCost: 0.1 } } as const;
+const draftCosts = {
+  thread: { draftCost: 1 },
+  tile: { draftCost: 0.1 },
+  matrix: { draftCost: 0.1 },
+} as const;
 
 const kvTypes: readonly unknown[] = [undefined, 'f32', 'f16'];
 

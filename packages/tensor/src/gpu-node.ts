@@ -1,6 +1,7 @@
+import type { PlatformOptions } from './gpu-browser.ts';
 import { nodeGpu } from './node.ts';
 
 /** The platform's WebGPU: in Node, Dawn through npm `webgpu`. */
-export function platformGpu(options: { adapter?: string; onNotice?: (line: string) => void }): Promise<GPU> {
+export function platformGpu(options: PlatformOptions): Promise<GPU> {
   return nodeGpu(options);
 }

@@ -12,6 +12,11 @@ export interface NodeGpuOptions {
   adapter?: string;
   /** Dawn's backend: `'vulkan'`, `'metal'`, `'d3d12'`, or `'null'`, which validates everything and computes nothing. */
   backend?: string;
+  /**
+   * Shaders do not check that what they index is in bounds: faster, and a mistake or a damaged model may then read and write
+   * whatever else this process has on the GPU. See `AcquireOptions`. Default false.
+   */
+  unchecked?: boolean;
   /** Dawn toggles to enable besides those Ensample always enables. */
   enable?: readonly string[];
   /** Dawn toggles to disable besides those Ensample always disables. */
@@ -28,6 +33,8 @@ interface Dawn {
 
 /** f16 is off by default on NVIDIA; experimental features, subgroup matrices among them, count as unsafe. */
 const ENABLED: readonly string[] = ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'];
+/** Dawn's name for WebGPU's checks of bounds is robustness. */
+const UNCHECKED: readonly string[] = ['disable_robustness'];
 /** Quantised timestamps have steps of 65 µs: of no use to a profiler. */
 const DISABLED: readonly string[] = ['timestamp_quantization'];
 
@@ -97,8 +104,9 @@ async function loadDawn(): Promise<Dawn> {
 }
 
 function dawnFlags(options: NodeGpuOptions, adapter: string | undefined): string[] {
+  const enabled = [...ENABLED, ...(options.unchecked ? UNCHECKED : []), ...(options.enable ?? [])];
   const flags = [
-    `enable-dawn-features=${[...ENABLED, ...(options.enable ?? [])].join(',')}`,
+    `enable-dawn-features=${enabled.join(',')}`,
     `disable-dawn-features=${[...DISABLED, ...(options.disable ?? [])].join(',')}`,
   ];
   if (options.backend !== undefined) flags.push(`backend=${options.backend}`);

@@ -6,9 +6,18 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { acquireDevice } from '../src/acquire.ts';
 import { isSoftware } from '../src/capabilities.ts';
 import { UnsupportedFeatureError } from '../src/errors.ts';
+import { platformGpu } from '../src/gpu-browser.ts';
 import { nodeGpu } from '../src/node.ts';
+
+const { create } = vi.hoisted(() => ({ create: vi.fn<(flags: string[]) => GPU>() }));
+vi.mock('webgpu', async (original) => {
+  const dawn: { create: (flags: string[]) => GPU } = await original();
+  create.mockImplementation(dawn.create);
+  return { ...dawn, create };
+});
 
 const packageFolder = fileURLToPath(new URL('..', import.meta.url));
 
@@ -62,6 +71,29 @@ test('the null backend validates shaders', async () => {
   device.createShaderModule({ code: 'fn main() -> u32 { return 1.5; }' });
   expect((await device.popErrorScope())?.message).toContain('1.5');
   device.destroy();
+});
+
+describe('without bounds checks', () => {
+  const robust = () => create.mock.lastCall?.[0].join(' ').includes('disable_robustness') === false;
+
+  test('only when asked for; what is in bounds is computed as before', async () => {
+    const device = await acquireDevice({ unchecked: true });
+    expect(robust()).toBe(false);
+    expect(await double(device.gpu, new Uint32Array([5, 6, 7, 8]))).toEqual(
+      new Uint32Array([10, 12, 14, 16]),
+    );
+    device.destroy();
+    await nodeGpu({ backend: 'null', unchecked: false });
+    expect(robust()).toBe(true);
+    await nodeGpu({ backend: 'null' });
+    expect(robust()).toBe(true);
+  });
+
+  test('browsers refuse, and say what to do', async () => {
+    const attempt = platformGpu({ unchecked: true });
+    await expect(attempt).rejects.toThrow(UnsupportedFeatureError);
+    await expect(attempt).rejects.toThrow('leave out the option `unchecked`');
+  });
 });
 
 test('an unknown adapter is refused with the name, what there is, and what to install', async () => {
