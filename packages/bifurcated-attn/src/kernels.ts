@@ -1,9 +1,10 @@
-import type { KvCache } from '@ensample/kv-cache';
+import type { KvCache, KvLayout } from '@ensample/kv-cache';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
 import { attendThread, attendTile } from './attend.wgsl.ts';
 
 /** A way to attend: its kernel, and how many query vectors share a read of the keys. */
 export interface AttendVariant {
+  readonly name: string;
   readonly body: string;
   /** Element of the `kv` binding: four values of a key or value, or eight f16 as bits. */
   readonly unit: string;
@@ -20,12 +21,24 @@ const matrixExtensions = ['f16', 'subgroups', 'chromium_experimental_subgroup_ma
 /** Workgroups of one layer that fill a large GPU once. */
 const residentWorkgroups = 512;
 
+/** What the choice of a variant depends on. */
+type Cached = Pick<KvCache, 'device' | 'dtype'> & { readonly layout: Pick<KvLayout, 'headDim' | 'kvHeads'> };
+
+/**
+ * Name of the way in which a step of up to `rows` rows attends: a kernel, and the most query vectors that share a read of
+ * the keys.
+ */
+export function attentionVariant(cache: Cached, { heads, rows }: { heads: number; rows: number }): string {
+  const variant = attendVariant(cache);
+  return `${variant.name}${variant.vectors((rows * heads) / cache.layout.kvHeads)}`;
+}
+
 /** The variant for a cache: what its device's tier has, as far as element type and head size suit it. */
-export function attendVariant({ device, dtype, layout }: KvCache): AttendVariant {
+export function attendVariant({ device, dtype, layout }: Cached): AttendVariant {
   const { headDim, kvHeads } = layout;
   const unit = `vec4<${dtype}>`;
   if (device.tier.attention === 'thread') {
-    return { body: attendThread, unit, vectors: () => 16, extensions: [], constants: {} };
+    return { name: 'thread', body: attendThread, unit, vectors: () => 16, extensions: [], constants: {} };
   }
   const narrow = headDim > 128;
   const room = device.gpu.limits.maxComputeWorkgroupStorageSize;
@@ -33,6 +46,7 @@ export function attendVariant({ device, dtype, layout }: KvCache): AttendVariant
     // 32 vectors take 40 KiB of workgroup memory at a head size of 128; at 256, 16 take 38.
     const most = narrow || room < 40 * 1024 ? 16 : 32;
     return {
+      name: 'matrix',
       body: attendMatrix,
       unit: 'vec4u',
       vectors: (step) => (step <= 16 ? 16 : most),
@@ -42,5 +56,12 @@ export function attendVariant({ device, dtype, layout }: KvCache): AttendVariant
     };
   }
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
-  return { body: attendTile, unit, vectors: () => (narrow ? 8 : 16), extensions: [], constants: {} };
+  return {
+    name: 'tile',
+    body: attendTile,
+    unit,
+    vectors: () => (narrow ? 8 : 16),
+    extensions: [],
+    constants: {},
+  };
 }

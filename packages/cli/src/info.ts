@@ -1,5 +1,12 @@
-import { openSafetensors, parseConfig, type ModelConfig } from '@ensample/mixattn-model';
-import { elements, isSoftware, openDevice, supportedTiers, UnsupportedFeatureError } from '@ensample/tensor';
+import { chosenKernels, openSafetensors, parseConfig, type ModelConfig } from '@ensample/mixattn-model';
+import {
+  elements,
+  isSoftware,
+  openDevice,
+  supportedTiers,
+  UnsupportedFeatureError,
+  type Device,
+} from '@ensample/tensor';
 import { nodeGpu } from '@ensample/tensor/node';
 import type { Command } from 'commander';
 import { addCommonFlags, gpuOptions, type DeviceFlags } from './flags.ts';
@@ -27,35 +34,42 @@ export function addInfo(program: Command, host: Host): void {
 }
 
 async function info(flags: InfoFlags, { stdout, stderr }: Host): Promise<void> {
-  const facts = {
-    ...(await deviceFacts(flags, (line) => void stderr.write(`${line}\n`))),
-    model: await modelFacts(flags.model),
-  };
-  stdout.write(flags.json ? `${JSON.stringify(facts, undefined, 2)}\n` : table(facts));
+  const { device, adapter } = await open(flags, (line) => void stderr.write(`${line}\n`));
+  try {
+    const facts = { ...deviceFacts(device, adapter), model: await modelFacts(flags.model, device) };
+    stdout.write(flags.json ? `${JSON.stringify(facts, undefined, 2)}\n` : table(facts));
+  } finally {
+    device.destroy();
+  }
 }
 
-type Facts = Awaited<ReturnType<typeof deviceFacts>> & { model: Awaited<ReturnType<typeof modelFacts>> };
+type Facts = ReturnType<typeof deviceFacts> & { model: Awaited<ReturnType<typeof modelFacts>> };
 
-async function deviceFacts(flags: DeviceFlags, onNotice: (line: string) => void) {
+async function open(flags: DeviceFlags, onNotice: (line: string) => void) {
   const gpu = await nodeGpu({ onNotice, ...gpuOptions(flags) });
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) throw new UnsupportedFeatureError('WebGPU has no adapter: update the graphics driver');
-  const tiers = supportedTiers(adapter);
   const device = await openDevice(adapter, flags.tier === undefined ? {} : { tier: flags.tier });
+  return { adapter, device };
+}
+
+function deviceFacts(device: Device, adapter: GPUAdapter) {
   const { vendor, architecture, description } = adapter.info;
   const { limits, features } = device.gpu;
-  device.destroy();
   return {
     adapter: { vendor, architecture, description },
     driver: isSoftware(adapter.info) ? 'software' : 'GPU',
     tier: device.tier.name,
-    tiers,
+    tiers: supportedTiers(adapter),
     features: [...features].filter((name) => name !== 'core-features-and-limits').sort(),
     limits: Object.fromEntries(limitNames.map((name) => [name, limits[name]])),
   };
 }
 
-async function modelFacts(place: string | undefined) {
+/** Row counts to show the choice of kernels for: one sample, some, and many or a draft's. */
+const shownRows = [1, 16, 64];
+
+async function modelFacts(place: string | undefined, device: Device) {
   const { source, files } = chooseModel(place);
   const config = parseConfig(await files.json('config.json'));
   const data = await files.bytes('model.safetensors');
@@ -63,6 +77,7 @@ async function modelFacts(place: string | undefined) {
   const parameters = [...weights.tensors]
     .filter(([name]) => !name.endsWith('.weight_scale'))
     .reduce((sum, [, { shape }]) => sum + elements(shape), 0);
+  const kernels = shownRows.map((rows) => ({ rows, ...chosenKernels(device, config, weights, rows) }));
   await weights.close();
   return {
     name: source.name,
@@ -73,6 +88,7 @@ async function modelFacts(place: string | undefined) {
     vocabSize: config.vocabSize,
     ...(source.draft ? { draft: source.draft().name } : {}),
     ...layerFacts(config),
+    kernels,
   };
 }
 
@@ -103,6 +119,12 @@ function table({ adapter, driver, tier, tiers, features, limits, model }: Facts)
     ['context', `${model.contextLength} tokens`],
     ['vocabulary', `${model.vocabSize} tokens`],
     ['draft model', model.draft ?? 'none of its own'],
+    ...model.kernels.map(({ rows: count, ...chosen }) => [
+      `${count} row${count > 1 ? 's' : ''}`,
+      Object.entries(chosen)
+        .map(([name, kernel]) => `${name} ${kernel}`)
+        .join(', '),
+    ]),
   ] as const;
   const width = Math.max(...rows.map(([name = '']) => name.length));
   return rows.map(([name = '', value = '']) => `${name.padEnd(width)}  ${value}`.trimEnd() + '\n').join('');

@@ -1,4 +1,4 @@
-import { InvalidModelError } from '@ensample/tensor';
+import { InvalidModelError, type WeightFormat } from '@ensample/tensor';
 import type { ModelConfig } from './config.ts';
 import {
   firstNonFiniteBF16,
@@ -69,16 +69,23 @@ export function openWeights(config: ModelConfig, file: SafetensorsFile): WeightR
   };
 }
 
+/** How a file's matrix will be stored on the device; `name` is without `.weight`. */
+export function storedFormat(file: SafetensorsFile, name: string): WeightFormat {
+  return formats[file.tensors.get(`${name}.weight`)?.dtype ?? ''] ?? 'f32';
+}
+
+const formats: Readonly<Record<string, WeightFormat>> = { I8: 'int8', U8: 'int4', F16: 'f16' };
+
 async function readMatrix(file: SafetensorsFile, name: string): Promise<HostMatrix> {
   const weight = `${name}.weight`;
   const info = file.tensors.get(weight);
   const [rows = 0, columns = 0] = info?.shape ?? [];
-  switch (info?.dtype) {
-    case 'I8': {
+  switch (storedFormat(file, name)) {
+    case 'int8': {
       const scales = await readF16(file, `${name}.weight_scale`);
       return { format: 'int8', rows, columns, data: view(Int8Array, await file.read(weight)), scales };
     }
-    case 'U8': {
+    case 'int4': {
       const scales = await readF16(file, `${name}.weight_scale`);
       return {
         format: 'int4',
@@ -88,7 +95,7 @@ async function readMatrix(file: SafetensorsFile, name: string): Promise<HostMatr
         scales,
       };
     }
-    case 'F16':
+    case 'f16':
       return { format: 'f16', rows, columns, data: await readF16(file, weight) };
     default:
       return { format: 'f32', rows, columns, data: await readF32(file, weight) };

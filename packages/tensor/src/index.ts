@@ -21,7 +21,7 @@ export {
   type Batch,
   type RopeShape,
 } from './kernels/elementwise.ts';
-export { matmul, type Operands } from './kernels/matmul.ts';
+export { matmul, productVariant, type Operands } from './kernels/matmul.ts';
 export { partialSums } from './kernels/matmul-matrix.ts';
 export type { Store } from './kernels/product.ts';
 export {

@@ -59,7 +59,12 @@ describe('every product of tier matrix that a large GPU is given', () => {
     recordAll(check, format);
     const names = new Set(check.kernels.map(({ name }) => name.split('_').slice(1, 3).join(' ')));
     expect([...names]).toEqual(
-      expect.arrayContaining(['row1 ' + format, 'matrix16 ' + format, 'matrix128 slices', 'add slices']),
+      expect.arrayContaining([
+        'row1 ' + format,
+        'matrix16x32 ' + format,
+        'matrix128x64 slices',
+        'add slices',
+      ]),
     );
     await check.expectCompiled();
   });

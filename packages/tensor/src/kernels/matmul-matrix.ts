@@ -64,9 +64,10 @@ const paddedOutputs = (outputs: number) => Math.ceil(outputs / 64) * 64;
 
 /** One invocation a subgroup an output: for so few rows that multiplying is cheap. Subgroups of 32. */
 function row(rows: number, formats: readonly WeightFormat[]): Variant {
+  const name = `row${rows}`;
   const code = (product: Product): Kernel =>
     kernel(
-      `matmul_row${rows}_${product.format}`,
+      `matmul_${name}_${product.format}`,
       {
         ...operandPrelude({ X: product.x, Y: product.y }),
         enable: ['f16', 'subgroups'],
@@ -78,6 +79,7 @@ function row(rows: number, formats: readonly WeightFormat[]): Variant {
       rowBody,
     );
   return {
+    name,
     takes: (shape) => shape.rows <= rows && formats.includes(shape.format),
     record: (pass, tensors, shape, product) =>
       pass.run(code(product), tensors, [Math.ceil(shape.outputs / 4)]),
@@ -116,7 +118,14 @@ function matrixKernel(
     aliases: { ...operandPrelude({ Y: y }).aliases, XUnit: operandUnit[x] },
     constants,
   };
-  return kernel(`${name}_${format}`, prelude, weightLoads[format], operandLoads[x], ...chunks, matrixBody);
+  return kernel(
+    `matmul_${name}_${format}`,
+    prelude,
+    weightLoads[format],
+    operandLoads[x],
+    ...chunks,
+    matrixBody,
+  );
 }
 
 function matrix(layout: Layout, { most: rows, outputs = 0, finish }: Use): Variant {
@@ -127,9 +136,10 @@ function matrix(layout: Layout, { most: rows, outputs = 0, finish }: Use): Varia
   const grid = (shape: ProductShape) =>
     [Math.ceil(shape.outputs / tileOutputs), Math.ceil(shape.rows / tileRows), parts] as const;
   const bytes = workgroupBytes(layout, finish);
-  const name = `matmul_matrix${tileRows}`;
+  const name = `matrix${tileRows}x${tileOutputs}${parts > 1 ? '_slices' : ''}`;
   const constants = { ...constantsOf(layout), SLICES: parts };
   return {
+    name,
     takes: (shape, partial, limits) =>
       bytes <= limits.maxComputeWorkgroupStorageSize &&
       shape.rows <= rows &&
@@ -144,11 +154,7 @@ function matrix(layout: Layout, { most: rows, outputs = 0, finish }: Use): Varia
       }
       const sizes = { ROWS: paddedRows(shape.rows), PARTIAL_STRIDE: paddedOutputs(shape.outputs) };
       const sliced = { ...constants, ...sizes };
-      pass.run(
-        matrixKernel(`${name}_slices`, product, sliced, sliceBindings, finishSlice),
-        tensors,
-        grid(shape),
-      );
+      pass.run(matrixKernel(name, product, sliced, sliceBindings, finishSlice), tensors, grid(shape));
       pass.run(addSlices(product, { ...sizes, SLICES: parts }), tensors, [
         Math.ceil(shape.outputs / 2 / 64),
         shape.rows,

@@ -1,15 +1,16 @@
 import type { Tier } from '../capabilities.ts';
+import type { Device } from '../device.ts';
 import { invariant } from '../errors.ts';
 import { kernel, type Kernel } from '../kernel.ts';
 import type { Grid, Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
-import { decodeQuad, decodeWide, type Matrix } from './matrix.ts';
+import { decodeQuad, decodeWide, rowsOfBlock, type Matrix, type MatrixShape } from './matrix.ts';
 import { matrixVariants, partialSums } from './matmul-matrix.ts';
 import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
 import { productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
 import { operandPrelude, type Operand } from './operand.ts';
-import { storeChunks, type Product, type Store, type Variant } from './product.ts';
+import { storeChunks, type Product, type ProductShape, type Store, type Variant } from './product.ts';
 import { reducingKernel } from './reduce.ts';
 
 /** What all variants here have behind the decoding of weights. */
@@ -19,11 +20,13 @@ function common(product: Product): string[] {
 
 /** A variant of one kernel for up to `rows` rows. */
 function variant(
+  name: string,
   rows: number,
   code: (tier: Tier, product: Product) => Kernel,
   grid: (outputs: number, rows: number) => Grid,
 ): Variant {
   return {
+    name,
     takes: (shape) => shape.rows <= rows,
     record: (pass, tensors, shape, product) =>
       pass.run(code(pass.device.tier, product), tensors, grid(shape.outputs, shape.rows)),
@@ -31,12 +34,14 @@ function variant(
 }
 
 function vector(rows: number): Variant {
+  const name = `vector${rows}`;
   return variant(
+    name,
     rows,
     (tier, product) =>
       reducingKernel(
         tier,
-        `matmul_vector${rows}_${product.format}`,
+        `matmul_${name}_${product.format}`,
         { ...operandPrelude({ X: product.x, Y: product.y }), constants: { ROWS: rows } },
         decodeWide[product.format],
         ...common(product),
@@ -47,11 +52,13 @@ function vector(rows: number): Variant {
 }
 
 function thread(rows: number, body: string, most: number = rows): Variant {
+  const name = `thread${rows}`;
   return variant(
+    name,
     most,
     (_tier, product) =>
       kernel(
-        `matmul_thread${rows}_${product.format}`,
+        `matmul_${name}_${product.format}`,
         operandPrelude({ X: product.x, Y: product.y }),
         decodeQuad[product.format],
         ...common(product),
@@ -63,11 +70,13 @@ function thread(rows: number, body: string, most: number = rows): Variant {
 }
 
 function tile(rowTile: number, most: number): Variant {
+  const name = `tile${16 * rowTile}`;
   return variant(
+    name,
     most,
     (_tier, product) =>
       kernel(
-        `matmul_tile${16 * rowTile}_${product.format}`,
+        `matmul_${name}_${product.format}`,
         { ...operandPrelude({ X: product.x, Y: product.y }), constants: { ROW_TILE: rowTile } },
         decodeQuad[product.format],
         ...common(product),
@@ -83,6 +92,24 @@ const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {
   tile: [vector(1), vector(2), vector(4), tile(1, 48), tile(4, Infinity)],
   matrix: [...matrixVariants, vector(4), tile(1, 48), tile(4, Infinity)],
 };
+
+/** The variant for a block of a matrix; `partial` says whether there is room for {@link partialSums}. */
+function variantFor({ tier, gpu }: Device, shape: ProductShape, partial: boolean): Variant {
+  const found = variants[tier.matmul].find((variant) => variant.takes(shape, partial, gpu.limits));
+  invariant(found, () => `no product of ${shape.rows} rows`);
+  return found;
+}
+
+/**
+ * Name of the way in which {@link matmul} multiplies `rows` rows by such a matrix, with room for {@link partialSums}: a
+ * kernel, and the size of its tiles.
+ */
+export function productVariant(device: Device, rows: number, weights: MatrixShape): string {
+  const { format, columns } = weights;
+  const outputs = Math.min(weights.rows, rowsOfBlock(weights, device.maxBindingBytes));
+  const partial = partialSums(device, rows, outputs) > 0;
+  return variantFor(device, { rows, outputs, columns, format }, partial).name;
+}
 
 /** Tensors of a {@link matmul}. */
 export interface Operands {
@@ -108,7 +135,7 @@ export function matmul(
   { batch, x, weights, y, partial }: Operands,
   { rows, store = 'assign' }: { rows: number; store?: Store },
 ): void {
-  const { tier, gpu } = pass.device;
+  const { device } = pass;
   invariant(
     store !== 'gated' || weights.rows % 2 === 0,
     () => `${weights.rows} rows cannot be gates and ups in turns`,
@@ -116,10 +143,13 @@ export function matmul(
   const product = { format: weights.format, store, x: x.dtype, y: y.dtype };
   for (const { words, scales, dims, rows: outputs } of weights.blocks) {
     const shape = { rows, outputs, columns: weights.columns, format: weights.format };
-    const room = partialSums(pass.device, rows, outputs);
+    const room = partialSums(device, rows, outputs);
     const sums = room > 0 && partial && partial.byteLength >= 4 * room ? { partial } : undefined;
-    const variant = variants[tier.matmul].find((v) => v.takes(shape, sums !== undefined, gpu.limits));
-    invariant(variant, () => `no product of ${rows} rows`);
-    variant.record(pass, { words, scales, batch, dims, x, y, ...sums }, shape, product);
+    variantFor(device, shape, sums !== undefined).record(
+      pass,
+      { words, scales, batch, dims, x, y, ...sums },
+      shape,
+      product,
+    );
   }
 }

@@ -153,7 +153,7 @@ export function emptyMatrix(
 }
 
 /** Rows of a block; pairs of f16 scales must not straddle two, hence an even number. */
-function rowsOfBlock({ format, columns }: MatrixShape, maxBlockBytes: number): number {
+export function rowsOfBlock({ format, columns }: MatrixShape, maxBlockBytes: number): number {
   const rowBytes = columns * bytesPerWeight[format];
   return Math.min(maxBlockRows, Math.max(2, Math.floor(maxBlockBytes / rowBytes) & ~1));
 }

@@ -28,6 +28,8 @@ export interface ProductShape {
 
 /** A way to multiply, for some shapes. */
 export interface Variant {
+  /** What its kernels are called, after `matmul_` and before the format of the weights. */
+  readonly name: string;
   /** @param partial whether there is room for sums of several workgroups. */
   takes(shape: ProductShape, partial: boolean, limits: GPUSupportedLimits): boolean;
   record(
