@@ -49,7 +49,7 @@ interface Row extends Running {
 
 interface Round {
   /** Sample of each slot when the round was submitted. */
-  readonly samples: readonly number[];
+  readonly samples: readonly Row[];
   /** Rows of each: guesses + 1. */
   readonly rows: number;
   readonly controller: DraftLengthController;
@@ -111,7 +111,7 @@ export class Decode {
     const read = copied();
     // Awaited later: a rejection must not count as unhandled until then.
     read.catch(() => undefined);
-    const samples = this.#rows.map(({ index }) => index);
+    const samples = this.#rows;
     const fresh = recorded !== this.#recorded;
     this.#inFlight.push({ samples, rows: length + 1, controller, submitted, fresh, read });
     this.counters.submitted(stepper, length);
@@ -227,13 +227,12 @@ export class Decode {
     invariant(round, () => 'no round in flight');
     const { rows: results, at } = await round.read;
     const accepted: number[] = [];
-    const tokens = round.samples.flatMap((index, slot) => {
+    const tokens = round.samples.flatMap((row, slot) => {
       const own = results.slice(slot * round.rows, (slot + 1) * round.rows);
-      const row = this.#rows.find((candidate) => candidate.index === index);
-      if (!row || row.stopped || own[0]?.status === status.idle) return [];
+      if (row.stopped || own[0]?.status === status.idle) return [];
       const drawn = this.#take(row, own, round.rows);
       accepted.push(own.filter(({ kept }) => kept).length);
-      return drawn.map((result) => ({ ...result, index }));
+      return drawn.map((result) => ({ ...result, index: row.index }));
     });
     const ms = at - Math.max(round.submitted, this.#lastRead);
     this.#lastRead = at;
