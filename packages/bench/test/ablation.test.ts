@@ -41,7 +41,9 @@ const lengths = ownLengths(shape);
 async function load(device: Device) {
   const file = await openSafetensors(await tinyFiles(tiny).bytes('model.safetensors'), 'tiny');
   const decoder = await Decoder.load(device, tiny.config, openWeights(tiny.config, file));
-  const run = new DecoderRun(device, decoder, { pageTokens: 4 });
+  // Attention by subgroup matrices takes whole pages of 32 keys.
+  const pageTokens = device.tier.attention === 'matrix' ? 32 : 4;
+  const run = new DecoderRun(device, decoder, { pageTokens });
   const destroy = () => [run, decoder].forEach((owned) => owned.destroy());
   return { decoder, run, destroy };
 }
