@@ -58,14 +58,8 @@ describe('every product of tier matrix that a large GPU is given', () => {
     const check = new KernelCheck(device);
     recordAll(check, format);
     const names = new Set(check.kernels.map(({ name }) => name.split('_').slice(1, 3).join(' ')));
-    expect([...names]).toEqual(
-      expect.arrayContaining([
-        'row1 ' + format,
-        'matrix16x32 ' + format,
-        'matrix128x64 slices',
-        'add slices',
-      ]),
-    );
+    const some = [`matrix16x32 ${format}`, 'matrix128x64 slices', 'add slices'];
+    expect([...names]).toEqual(expect.arrayContaining(some));
     await check.expectCompiled();
   });
 
