@@ -32,6 +32,7 @@ const samples = defineCommand({
       description: 'random weights of a published shape instead of a model: 7b, 8b-gqa',
     },
     layers: { type: 'string', description: 'layers of that shape', default: '4' },
+    unchecked: { type: 'boolean', description: 'shaders do not check bounds (Node only)', default: false },
     chunk: { type: 'string', description: "keys in an attention task (default: the package's)" },
     profile: { type: 'boolean', description: 'µs per kernel of the largest shared step', default: false },
     repeats: { type: 'string', description: 'timed rounds; the median counts', default: '7' },

@@ -11,29 +11,33 @@ alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
 alias Sums = subgroup_matrix_result<f32, 16, 16>;
 
-const WIDTH = 128u;
+const KEYS = 32u;
 const SUBGROUPS = 4u;
+const WIDTH = 32u * SUBGROUPS;
 const ROW_TILES = VECTORS / 16u;
 const DIM_TILES = HEAD_DIM / 16u;
 const OWN_DIMS = (DIM_TILES + SUBGROUPS - 1u) / SUBGROUPS;         // tiles of columns that a subgroup adds up
 const UNITS = HEAD_DIM / 8u;                                       // 16 bytes each
 const STRIDE = UNITS + 1u;                                         // of a tile's row; odd: no bank conflicts
-const LOADS = KEYS * UNITS / WIDTH;
+const LOADS = (KEYS * UNITS + WIDTH - 1u) / WIDTH;                 // an invocation's, a round
 const SCORE_STRIDE = max(KEYS, HEAD_DIM) + 8u;
 const WEIGHT_STRIDE = KEYS + 8u;
 const LANES = WIDTH / VECTORS;                                     // invocations that share a vector's softmax
 const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
+const PAGES = max(1u, KEYS / PAGE);                                // of a round
 const slack = 8.0;                                                 // weights stay below e^8 in f16
 
-var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // queries, then keys and values in turns
+var<workgroup> queries: array<vec4u, VECTORS * STRIDE>;
+var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // keys and values in turns
 var<workgroup> scores: array<f32, VECTORS * SCORE_STRIDE>;         // and sums, when they are scaled or done
 var<workgroup> weights: array<f16, VECTORS * WEIGHT_STRIDE>;
 var<workgroup> positions: array<u32, VECTORS>;
 var<workgroup> reference: array<f32, VECTORS>;
 var<workgroup> total: array<f32, VECTORS>;
 var<workgroup> shrink: array<f32, VECTORS>;
-var<workgroup> raised: vec4u;                                      // by subgroup
+var<workgroup> raised: array<u32, SUBGROUPS>;                      // no vector: writing a component may write all
 var<workgroup> bounds: vec2u;                                      // lowest and highest position
+var<workgroup> pages: array<u32, PAGES>;                           // of the next round's keys
 
 @compute @workgroup_size(WIDTH)
 fn main(
@@ -53,29 +57,29 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   workgroupBarrier();
   begin(task, s, kv_head, lane);
   let span = seen(task, s, workgroupUniformLoad(&bounds));
-  var queries: array<Left, ROW_TILES * DIM_TILES>;
-  for (var i = 0u; i < ROW_TILES * DIM_TILES; i++) {
-    queries[i] = subgroupMatrixLoad<Left, row_major>(&tile, i / DIM_TILES * 16u * STRIDE + i % DIM_TILES * 2u, STRIDE);
-  }
+  let start = span.begin / KEYS * KEYS;
+  if (lane < PAGES) { pages[lane] = page_of(s, start + lane * PAGE); }
   var sums: array<Sums, ROW_TILES * OWN_DIMS>;
   var units: array<vec4u, LOADS>;
   var at: array<u32, LOADS>;
-  let start = span.begin / KEYS * KEYS;
+  workgroupBarrier();
   for (var i = 0u; i < LOADS; i++) {
-    at[i] = unit_at(s, span, start, kv_head, lane + WIDTH * i);
+    at[i] = unit_at(span, start, kv_head, lane + WIDTH * i);
     units[i] = kv[at[i]];
   }
   for (var k = start; k < span.end; k += KEYS) {
     workgroupBarrier();
-    for (var i = 0u; i < LOADS; i++) { tile[place(lane + WIDTH * i)] = units[i]; }
+    for (var i = 0u; i < LOADS; i++) { put(lane + WIDTH * i, units[i]); }
     workgroupBarrier();
     for (var i = 0u; i < LOADS; i++) { units[i] = kv[at[i] + VALUES]; }
+    if (lane < PAGES) { pages[lane] = page_of(s, k + KEYS + lane * PAGE); }
     if (subgroup < KEYS / 16u) {
       var dots: array<Sums, ROW_TILES>;
+      for (var m = 0u; m < ROW_TILES; m++) { dots[m] = Sums(); }   // Dawn zeroes a variable but once, not each round
       for (var d = 0u; d < DIM_TILES; d++) {
         let keys = subgroupMatrixLoad<Right, col_major>(&tile, subgroup * 16u * STRIDE + d * 2u, STRIDE);
         for (var m = 0u; m < ROW_TILES; m++) {
-          dots[m] = subgroupMatrixMultiplyAccumulate(queries[m * DIM_TILES + d], keys, dots[m]);
+          dots[m] = subgroupMatrixMultiplyAccumulate(subgroupMatrixLoad<Left, row_major>(&queries, m * 16u * STRIDE + d * 2u, STRIDE), keys, dots[m]);
         }
       }
       for (var m = 0u; m < ROW_TILES; m++) {
@@ -86,15 +90,17 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
     for (var i = 0u; i < LOADS; i++) {
       // What lies outside of the span may be anything, and 0 · NaN is NaN.
       let key = k + (lane + WIDTH * i) / UNITS;
-      tile[place(lane + WIDTH * i)] = select(vec4u(), units[i], key >= span.begin && key < span.end);
+      put(lane + WIDTH * i, select(vec4u(), units[i], key >= span.begin && key < span.end));
     }
     soften(s, span, k, lane);
     let any = workgroupUniformLoad(&raised);
-    for (var i = 0u; i < LOADS; i++) {
-      at[i] = unit_at(s, span, k + KEYS, kv_head, lane + WIDTH * i);
-      units[i] = kv[at[i]];
+    if (k + KEYS < span.end) {
+      for (var i = 0u; i < LOADS; i++) {
+        at[i] = unit_at(span, k + KEYS, kv_head, lane + WIDTH * i);
+        units[i] = kv[at[i]];
+      }
     }
-    if (any.x + any.y + any.z + any.w > 0u) {
+    if (sum_of(any) > 0u) {
       for (var i = 0u; i < ROW_TILES * OWN_DIMS; i++) { put_sums(sums[i], i, subgroup); }
       workgroupBarrier();
       for (var i = lane; i < VECTORS * HEAD_DIM; i += WIDTH) {
@@ -104,12 +110,15 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
       for (var i = 0u; i < ROW_TILES * OWN_DIMS; i++) { sums[i] = sums_of(i, subgroup); }
     }
     for (var j = 0u; j < KEYS / 16u; j++) {
+      var w: array<Left, ROW_TILES>;
+      for (var m = 0u; m < ROW_TILES; m++) {
+        w[m] = subgroupMatrixLoad<Left, row_major>(&weights, m * 16u * WEIGHT_STRIDE + j * 16u, WEIGHT_STRIDE);
+      }
       for (var o = 0u; o < OWN_DIMS; o++) {
         let d = min(subgroup * OWN_DIMS + o, DIM_TILES - 1u);
         let values = subgroupMatrixLoad<Right, row_major>(&tile, j * 16u * STRIDE + d * 2u, STRIDE);
         for (var m = 0u; m < ROW_TILES; m++) {
-          let w = subgroupMatrixLoad<Left, row_major>(&weights, m * 16u * WEIGHT_STRIDE + j * 16u, WEIGHT_STRIDE);
-          sums[m * OWN_DIMS + o] = subgroupMatrixMultiplyAccumulate(w, values, sums[m * OWN_DIMS + o]);
+          sums[m * OWN_DIMS + o] = subgroupMatrixMultiplyAccumulate(w[m], values, sums[m * OWN_DIMS + o]);
         }
       }
     }
@@ -120,9 +129,19 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   finish(task, s, kv_head, lane);
 }
 
+fn sum_of(flags: array<u32, SUBGROUPS>) -> u32 {
+  var sum = 0u;
+  for (var i = 0u; i < SUBGROUPS; i++) { sum += flags[i]; }
+  return sum;
+}
+
 fn place(unit: u32) -> u32 { return unit / UNITS * STRIDE + unit % UNITS; }
 
-// Queries go to the tile, positions to workgroup memory.
+fn put(unit: u32, value: vec4u) {
+  if (KEYS * UNITS % WIDTH == 0u || unit < KEYS * UNITS) { tile[place(unit)] = value; }
+}
+
+// Queries and positions go to workgroup memory.
 fn begin(task: Task, s: Segment, kv_head: u32, lane: u32) {
   for (var i = lane; i < VECTORS * UNITS; i += WIDTH) {
     let vector = task.first + min(i / UNITS, task.count - 1u);
@@ -130,7 +149,7 @@ fn begin(task: Task, s: Segment, kv_head: u32, lane: u32) {
     let start = (s.first_row + vector / SHARE) * (Q_STRIDE / 4u) + head * QUADS + i % UNITS * 2u;
     let a = q[start] * SCALE;
     let b = q[start + 1u] * SCALE;
-    tile[place(i)] = vec4u(
+    queries[place(i)] = vec4u(
       pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw),
     );
   }
@@ -153,10 +172,13 @@ fn seen(task: Task, s: Segment, range: vec2u) -> Span {
   return span;
 }
 
-// Where a unit of the round's keys is; outside of the span another key's.
-fn unit_at(s: Segment, span: Span, k: u32, kv_head: u32, unit: u32) -> u32 {
+fn page_of(s: Segment, key: u32) -> u32 { return plan[s.pages + key / PAGE % s.modulus]; }
+
+// Where a unit of a round's keys is; outside of the span another key's.
+fn unit_at(span: Span, k: u32, kv_head: u32, unit: u32) -> u32 {
   let key = clamp(k + unit / UNITS, span.begin, max(span.begin + 1u, span.end) - 1u);
-  return kv_quad(s, key, 0u, kv_head) / 2u + unit % UNITS;
+  let page = pages[min((key - k) / PAGE, PAGES - 1u)];
+  return ((page * 2u * KV_HEADS + kv_head) * PAGE + key % PAGE) * UNITS + unit % UNITS;
 }
 
 // Scores become weights; a reference that a score exceeds by far moves to it.

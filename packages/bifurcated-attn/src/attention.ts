@@ -115,8 +115,7 @@ export class Attention {
    * @returns for each sequence, in the order given, its rows and the leaf index that its batch entries need.
    */
   update(step: readonly StepSequence[]): readonly RowPlace[] {
-    const rows = step.reduce((sum, { rows: own }) => sum + own, 0);
-    const plan = this.#fitting({ ...this.#tiling, vectors: this.#vectors(rows) }, step);
+    const plan = this.#fitting({ ...this.#tiling, vectors: this.#variant.vectors }, step);
     this.#reads = plan.reads;
     this.#grow(plan);
     this.#upload(plan.words);
@@ -125,11 +124,6 @@ export class Attention {
 
   get #share(): number {
     return this.heads / this.cache.layout.kvHeads;
-  }
-
-  /** Query vectors of a task in a step of up to `rows` rows. Reading per sequence, there are few in each. */
-  #vectors(rows: number): number {
-    return this.#variant.vectors(this.#tiling.reading === 'shared' ? rows * this.#share : 1);
   }
 
   /** The plan, with longer chunks where partial results would take too much memory. */
@@ -194,7 +188,7 @@ export class Attention {
     for (let slab = 0; slab < this.cache.slabs; slab++) {
       const kv = this.cache.buffer(layer, slab);
       if (!kv) continue;
-      const code = this.#attendKernel(layer, slab, { stride, rows });
+      const code = this.#attendKernel(layer, slab, stride);
       pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows), kvHeads]);
     }
     const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
@@ -208,18 +202,17 @@ export class Attention {
     return Math.max(16, Math.ceil(all));
   }
 
-  #attendKernel(layer: number, slab: number, { stride, rows }: { stride: number; rows: number }): Kernel {
+  #attendKernel(layer: number, slab: number, stride: number): Kernel {
     const { headDim } = this.cache.layout;
-    const { body, unit, extensions, constants: own } = this.#variant;
+    const { body, unit, extensions } = this.#variant;
     const kind = this.cache.places[layer]?.kind ?? 0;
     const constants = {
       ...segmentConstants(this.cache, kind, slab),
       HEADS: this.heads,
       Q_STRIDE: stride,
       WINDOW: this.cache.kinds[kind]?.window ?? 0,
-      VECTORS: this.#vectors(rows),
+      VECTORS: this.#variant.vectors,
       SCALE: `${(1 / Math.sqrt(headDim)).toExponential()}f`,
-      ...own,
     };
     const { enable, aliases } = kvPrelude(this.cache);
     const prelude = {
@@ -236,7 +229,7 @@ export class Attention {
     const constants = {
       ...segmentConstants(this.cache, kind, 0),
       HEADS: this.heads,
-      AT_ONCE: isSoftware(this.#device.info) ? 1 : 4,
+      AT_ONCE: isSoftware(this.#device.info) ? 1 : 8,
     };
     const prelude = { ...operandPrelude({ Y: type }), constants };
     return kernel('merge', prelude, segmentChunk, narrowChunk[type], mergeBody);

@@ -8,12 +8,11 @@ export interface AttendVariant {
   readonly body: string;
   /** Element of the `kv` binding: four values of a key or value, or eight f16 as bits. */
   readonly unit: string;
-  /** Query vectors of a task, at most, in a step of so many. A kernel for more takes tasks of fewer. */
-  vectors(step: number): number;
+  /** Query vectors of a task, at most. */
+  readonly vectors: number;
   /** Parts that a long stretch is split into, at most, per key/value head. Default: as many as it has chunks. */
   readonly parts?: number;
   readonly extensions: readonly string[];
-  readonly constants: Readonly<Record<string, number>>;
 }
 
 const matrixExtensions = ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'];
@@ -21,16 +20,26 @@ const matrixExtensions = ['f16', 'subgroups', 'chromium_experimental_subgroup_ma
 /** Workgroups of one layer that fill a large GPU once. */
 const residentWorkgroups = 512;
 
-/** What the choice of a variant depends on. */
-type Cached = Pick<KvCache, 'device' | 'dtype'> & { readonly layout: Pick<KvLayout, 'headDim' | 'kvHeads'> };
+/** Query vectors of a task of `attendMatrix`, a tile of a subgroup matrix, and keys of its round. */
+const tileVectors = 16;
+const roundKeys = 32;
 
-/**
- * Name of the way in which a step of up to `rows` rows attends: a kernel, and the most query vectors that share a read of
- * the keys.
- */
-export function attentionVariant(cache: Cached, { heads, rows }: { heads: number; rows: number }): string {
-  const variant = attendVariant(cache);
-  return `${variant.name}${variant.vectors((rows * heads) / cache.layout.kvHeads)}`;
+/** Workgroup memory that `attendMatrix` takes: queries and keys, scores, weights and what it notes by vector. */
+function matrixBytes(headDim: number): number {
+  const tiles = 2 * (tileVectors + roundKeys) * (headDim + 8);
+  const scores = 4 * tileVectors * (Math.max(roundKeys, headDim) + 8);
+  return tiles + scores + 2 * tileVectors * (roundKeys + 8) + 16 * tileVectors + 128;
+}
+
+/** What the choice of a variant depends on. */
+type Cached = Pick<KvCache, 'device' | 'dtype'> & {
+  readonly layout: Pick<KvLayout, 'headDim' | 'kvHeads'>;
+};
+
+/** Name of the way in which steps attend: a kernel, and the most query vectors that share a read of the keys. */
+export function attentionVariant(cache: Cached): string {
+  const { name, vectors } = attendVariant(cache);
+  return `${name}${vectors}`;
 }
 
 /** The variant for a cache: what its device's tier has, as far as element type and head size suit it. */
@@ -38,21 +47,19 @@ export function attendVariant({ device, dtype, layout }: Cached): AttendVariant 
   const { headDim, kvHeads } = layout;
   const unit = `vec4<${dtype}>`;
   if (device.tier.attention === 'thread') {
-    return { name: 'thread', body: attendThread, unit, vectors: () => 16, extensions: [], constants: {} };
+    return { name: 'thread', body: attendThread, unit, vectors: 16, extensions: [] };
   }
   const narrow = headDim > 128;
   const room = device.gpu.limits.maxComputeWorkgroupStorageSize;
-  if (device.tier.attention === 'matrix' && dtype === 'f16' && headDim % 16 === 0 && room >= 2 ** 15) {
-    // 32 vectors take 40 KiB of workgroup memory at a head size of 128; at 256, 16 take 38.
-    const most = narrow || room < 40 * 1024 ? 16 : 32;
+  const fits = headDim % 16 === 0 && matrixBytes(headDim) <= room;
+  if (device.tier.attention === 'matrix' && dtype === 'f16' && fits) {
     return {
       name: 'matrix',
       body: attendMatrix,
       unit: 'vec4u',
-      vectors: (step) => (step <= 16 ? 16 : most),
+      vectors: tileVectors,
       parts: Math.max(1, Math.floor(residentWorkgroups / kvHeads)),
       extensions: matrixExtensions,
-      constants: { KEYS: narrow ? 32 : 64 },
     };
   }
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
@@ -60,8 +67,7 @@ export function attendVariant({ device, dtype, layout }: Cached): AttendVariant 
     name: 'tile',
     body: attendTile,
     unit,
-    vectors: () => (narrow ? 8 : 16),
+    vectors: narrow ? 8 : 16,
     extensions: [],
-    constants: {},
   };
 }

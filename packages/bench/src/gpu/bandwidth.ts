@@ -1,5 +1,5 @@
 import { createBatch, kernel, Recorder, type Device } from '@ensample/tensor';
-import { recordingTime } from './clock.ts';
+import { recordingTime } from './repeats.ts';
 
 /** TB/s that a plain loop reads, by a part of the device's name: measured once, so that floors stay comparable. */
 const measured: readonly (readonly [name: string, tbps: number])[] = [['H100', 3.25]];

@@ -1,5 +1,4 @@
-import type { Device, GpuTensor, Recording } from '@ensample/tensor';
-import { median } from '../results.ts';
+import type { Device, GpuTensor } from '@ensample/tensor';
 
 /** Timestamps of what runs on the GPU: `index` counts from 0. */
 export class Stamps {
@@ -64,28 +63,4 @@ export async function gpuTime(device: Device, encode: (encoder: GPUCommandEncode
   } finally {
     stamps?.destroy();
   }
-}
-
-/** Repeats of what takes `ms` that take `least` milliseconds together. */
-export function repeatsFor(ms: number, least: number): number {
-  return Math.max(1, Math.min(1000, Math.ceil(least / Math.max(ms, 1e-3))));
-}
-
-/** Milliseconds of a recording, median, after one that warms up; many in a submission, `least` milliseconds together. */
-export async function recordingTime(
-  recording: Recording,
-  { least, repeats }: { readonly least: number; readonly repeats: number },
-): Promise<number> {
-  const { device } = recording;
-  const timed = async (count: number) => {
-    const ms = await gpuTime(device, (encoder) => {
-      for (let i = 0; i < count; i++) recording.encode(encoder);
-    });
-    return ms / count;
-  };
-  await timed(1);
-  const count = repeatsFor(await timed(1), least);
-  const times: number[] = [];
-  for (let i = 0; i < repeats; i++) times.push(await timed(count));
-  return median(times);
 }

@@ -5,10 +5,12 @@ import { median } from '../results.ts';
 import { compareReadings, recordStep, type Running, type Step } from '../step.ts';
 import { layerParameters, tableFormat, weightBytes, type DrawnFormat } from '../synthetic.ts';
 import { attempt, type Bench, type GpuOptions, type Job } from './bench.ts';
-import { gpuTime, repeatsFor } from './clock.ts';
+import { gpuTime } from './clock.ts';
+import { repeatsFor } from './repeats.ts';
 import { drawKv } from './draw.ts';
 import type { Row } from './report.ts';
 import { checkTwin } from './twin.ts';
+import { warmUp } from './warm-up.ts';
 
 /** Tokens that each sample has of its own. */
 const own = 64;
@@ -162,7 +164,8 @@ async function timeInTurns(
     });
     return all / side.steps;
   };
-  shared.submit(); // warms up
+  shared.submit(); // compiles what is left to compile
+  await warmUp(device);
   for (const side of sides) side.steps = repeatsFor(await time(side), options.least);
   for (let i = 0; i < options.repeats; i++) {
     for (const side of sides) {

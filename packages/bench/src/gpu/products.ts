@@ -3,6 +3,7 @@ import {
   createBatch,
   isSoftware,
   matmul,
+  partialSums,
   Recorder,
   type Device,
   type GpuTensor,
@@ -11,7 +12,7 @@ import {
 } from '@ensample/tensor';
 import { weightBytes, type DrawnFormat } from '../synthetic.ts';
 import { attempt, type Bench, type GpuOptions, type Job } from './bench.ts';
-import { recordingTime } from './clock.ts';
+import { recordingTime } from './repeats.ts';
 import { draw, drawMatrix } from './draw.ts';
 import type { Row } from './report.ts';
 
@@ -95,10 +96,12 @@ async function productRow(
   const { operands } = device.tier;
   const x = device.tensor(operands, [rows, columns]);
   const y = device.tensor('f32', [rows, outputs]);
+  const room = partialSums(device, rows, outputs);
+  const partial = room > 0 ? device.tensor('f32', [room]) : undefined;
   try {
     await draw(device, [{ tensor: x, values: operands, size: Math.sqrt(3), seed: 5 }]);
     const recorder = new Recorder(device);
-    for (const matrix of matrices) multiply(recorder, { batch, x, weights: matrix, y }, { rows });
+    for (const matrix of matrices) multiply(recorder, { batch, x, weights: matrix, y, partial }, { rows });
     const recording = await recorder.finish();
     recording.submit();
     const error = await errorOf(device, { x, y, weights: matrices.at(-1) }, product);
@@ -110,7 +113,7 @@ async function productRow(
     const tflops = rows < tall.rows ? {} : { tflops: (2 * rows * outputs * columns) / us / 1e6 };
     return { ...row, floorUs, share: floorUs / us, ...tflops };
   } finally {
-    for (const tensor of [batch, x, y]) tensor.destroy();
+    for (const tensor of [batch, x, y, partial]) tensor?.destroy();
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Device } from '../device.ts';
 import { kernel } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
@@ -37,10 +38,21 @@ export function rmsNorm(
   }: { batch: Batch; x: GpuTensor<'f32'>; weight: GpuTensor<'f32'>; y: GpuTensor<Operand> },
   { width, eps, rows }: { width: number; eps: number; rows: number },
 ): void {
-  const constants = { WIDTH: width, EPS: eps.toExponential() + 'f' };
+  const constants = {
+    WIDTH: width,
+    EPS: eps.toExponential() + 'f',
+    REDUCE_WIDTH: normWidth(pass.device, width),
+  };
   const prelude = { ...operandPrelude({ Y: y.dtype }), constants };
   const code = reducingKernel(pass.device.tier, 'rms_norm', prelude, narrowChunk[y.dtype], rmsNormBody);
   pass.run(code, { batch, x, weight, y }, [rows]);
+}
+
+/** Invocations for a row of a norm: a GPU waits for memory but twice where each has two vectors of it. */
+function normWidth({ tier, gpu }: Device, width: number): number {
+  if (tier.reduceWidth < 128) return tier.reduceWidth;
+  const wanted = 2 ** Math.ceil(Math.log2(width / 8));
+  return Math.min(Math.max(wanted, tier.reduceWidth), 512, gpu.limits.maxComputeInvocationsPerWorkgroup);
 }
 
 /** Shape of the heads that {@link rope} turns. */

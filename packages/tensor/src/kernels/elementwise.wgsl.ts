@@ -11,11 +11,9 @@ fn run(group: vec3u, lane: u32) {
   let row = group.x * (WIDTH / 4u);
   let live = group.x < batch[0].x;
   var squares = vec4f();
-  if (live) {
-    for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) {
-      let v = x[row + i];
-      squares += v * v;
-    }
+  for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) {
+    let v = x[row + i];
+    squares += v * v;
   }
   let sums = reduce_add4(squares, lane);
   let scale = inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(WIDTH) + EPS);

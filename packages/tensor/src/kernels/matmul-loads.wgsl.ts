@@ -1,29 +1,26 @@
-import type { WeightFormat } from './matrix.ts';
-import type { Operand } from './operand.ts';
-
 /**
  * What subgroup-matrix products read. \`x\`, at any binding: \`load_x(i)\` gives eight columns as f16 bits,
  * \`last_x_row()\` where the last row begins, in eights.
  */
-export const operandLoads: Readonly<Record<Operand, string>> = {
-  f16: /* wgsl */ `
+export const operandLoadsF16 = /* wgsl */ `
 fn load_x(i: u32) -> vec4u { return x[i]; }
 fn last_x_row() -> u32 { return arrayLength(&x) - dims.x / 8u; }
-`,
-  f32: /* wgsl */ `
+`;
+
+export const operandLoadsF32 = /* wgsl */ `
 fn halves(v: vec4f) -> vec2u {
   let h = clamp(v, vec4f(-65504.0), vec4f(65504.0));
   return vec2u(pack2x16float(h.xy), pack2x16float(h.zw));
 }
 fn load_x(i: u32) -> vec4u { return vec4u(halves(x[2u * i]), halves(x[2u * i + 1u])); }
 fn last_x_row() -> u32 { return (arrayLength(&x) - dims.x / 4u) / 2u; }
-`,
-};
+`;
 
-/** Element type of \`x\` for these. */
-export const operandUnit: Readonly<Record<Operand, string>> = { f16: 'vec4u', f32: 'vec4f' };
-
-const f32Loads = /* wgsl */ `
+/**
+ * How subgroup-matrix products take weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix,
+ * \`unpack_w(at, load)\` puts them as f16 into w_tile from place \`at\` (of 16 bytes) on.
+ */
+export const f32Loads = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
 const LOAD_COLUMNS = 8u;
@@ -36,7 +33,7 @@ fn load_w(i: u32) -> Load { return vec4u(halves_of(words[2u * i]), halves_of(wor
 fn unpack_w(at: u32, load: Load) { w_tile[at] = load; }
 `;
 
-const f16Loads = /* wgsl */ `
+export const f16Loads = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
 const LOAD_COLUMNS = 8u;
@@ -49,7 +46,7 @@ fn unpack_w(at: u32, load: Load) { w_tile[at] = load; }
  * Integers become f16 without conversions, which are slow on GPUs: in the last bits of 1024, whose f16 steps are 1, an
  * unsigned number q reads as 1024 + q.
  */
-const int8Loads = /* wgsl */ `
+export const int8Loads = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 16]: signed bytes
 @group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
 const LOAD_COLUMNS = 16u;
@@ -70,7 +67,7 @@ fn unpack_w(at: u32, load: Load) {
 }
 `;
 
-const int4Loads = /* wgsl */ `
+export const int4Loads = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 32]: a load is a group
 @group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
 const LOAD_COLUMNS = 32u;
@@ -97,14 +94,3 @@ fn unpack_w(at: u32, load: Load) {
   for (var j = 0u; j < 4u; j++) { w_tile[at + j] = eight(load.words[j], scale); }
 }
 `;
-
-/**
- * How subgroup-matrix products take weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix,
- * \`unpack_w(at, load)\` puts them as f16 into w_tile from place \`at\` (of 16 bytes) on.
- */
-export const weightLoads: Readonly<Record<WeightFormat, string>> = {
-  f32: f32Loads,
-  f16: f16Loads,
-  int8: int8Loads,
-  int4: int4Loads,
-};

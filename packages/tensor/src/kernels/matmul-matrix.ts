@@ -1,6 +1,13 @@
 import type { Device } from '../device.ts';
 import { kernel, type Kernel, type Prelude } from '../kernel.ts';
-import { operandLoads, operandUnit, weightLoads } from './matmul-loads.wgsl.ts';
+import {
+  f16Loads,
+  f32Loads,
+  int4Loads,
+  int8Loads,
+  operandLoadsF16,
+  operandLoadsF32,
+} from './matmul-loads.wgsl.ts';
 import {
   addSlicesBody,
   finishAtOnce,
@@ -10,9 +17,9 @@ import {
   matrixBody,
   sliceBindings,
 } from './matmul-matrix.wgsl.ts';
-import { productBindings, rowBody } from './matmul.wgsl.ts';
+import { rowBody } from './matmul.wgsl.ts';
 import { decodeWideF16, type WeightFormat } from './matrix.ts';
-import { operandPrelude } from './operand.ts';
+import { operandPrelude, type Operand } from './operand.ts';
 import { storeChunks, type Product, type ProductShape, type Variant } from './product.ts';
 
 /** Workgroups that share the columns of a product of few outputs and many rows. */
@@ -46,41 +53,58 @@ const four: Layout = { ...two, rowGroups: 2 };
 const eight: Layout = { ...one, rowTiles: 4, rowGroups: 2 };
 const wide: Layout = { ...eight, columnTiles: 2 };
 
-/** Rows of products that workgroups share, where there are few outputs. */
+/** Rows of products that workgroups share. */
 const fewest = 17;
 const most = 128;
+
+/** Elements that the sums of a shared product take; 0 where it is better not shared: many outputs fill a GPU by themselves. */
+export function sharedSums({ tier }: Device, rows: number, outputs: number): number {
+  const many = rows <= 32 ? 2 * manyOutputs : manyOutputs;
+  if (tier.matmul !== 'matrix' || rows < fewest || rows > most || outputs >= many) return 0;
+  return slices * paddedRows(rows) * paddedOutputs(outputs);
+}
 
 /**
  * Elements of room for which products of up to `rows` rows are faster: for sums that several workgroups have of one result.
  * 0 where a device, or so many outputs, have no use for it.
  */
-export function partialSums({ tier }: Device, rows: number, outputs: number): number {
-  if (tier.matmul !== 'matrix' || rows < fewest || outputs >= manyOutputs) return 0;
-  return slices * paddedRows(Math.min(rows, most)) * paddedOutputs(outputs);
+export function partialSums(device: Device, rows: number, outputs: number): number {
+  return Math.max(...[32, 64, most].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
 }
 
 const paddedRows = (rows: number) => (rows <= 32 ? 32 : rows <= 64 ? 64 : 128);
 const paddedOutputs = (outputs: number) => Math.ceil(outputs / 64) * 64;
 
+/** How weights are taken, and operands with the element of their binding. */
+const weightLoads: Readonly<Record<WeightFormat, string>> = {
+  f32: f32Loads,
+  f16: f16Loads,
+  int8: int8Loads,
+  int4: int4Loads,
+};
+const operandLoads: Readonly<Record<Operand, string>> = { f16: operandLoadsF16, f32: operandLoadsF32 };
+const operandUnit: Readonly<Record<Operand, string>> = { f16: 'vec4u', f32: 'vec4f' };
+
 /** One invocation a subgroup an output: for so few rows that multiplying is cheap. Subgroups of 32. */
 function row(rows: number, formats: readonly WeightFormat[]): Variant {
   const name = `row${rows}`;
-  const code = (product: Product): Kernel =>
+  const code = ({ format, store, x, y }: Product): Kernel =>
     kernel(
-      `matmul_${name}_${product.format}`,
+      `matmul_${name}_${format}`,
       {
-        ...operandPrelude({ X: product.x, Y: product.y }),
         enable: ['f16', 'subgroups'],
+        aliases: { Y: y, XUnit: operandUnit[x] },
         constants: { ROWS: rows },
       },
-      decodeWideF16[product.format],
-      productBindings,
-      ...storeChunks(product),
+      decodeWideF16[format],
+      matrixBindings,
+      operandLoads[x],
+      ...storeChunks({ store, y }),
       rowBody,
     );
   return {
     name,
-    takes: (shape) => shape.rows <= rows && formats.includes(shape.format),
+    takes: (shape) => shape.rows <= rows && formats.includes(shape.format) && shape.columns % 8 === 0,
     record: (pass, tensors, shape, product) =>
       pass.run(code(product), tensors, [Math.ceil(shape.outputs / 4)]),
   };
@@ -115,7 +139,7 @@ function matrixKernel(
   const prelude: Prelude = {
     enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
     directives: ['diagnostic(off, chromium.subgroup_matrix_uniformity);'],
-    aliases: { ...operandPrelude({ Y: y }).aliases, XUnit: operandUnit[x] },
+    aliases: { Y: y, XUnit: operandUnit[x] },
     constants,
   };
   return kernel(
@@ -171,8 +195,7 @@ function addSlices(product: Product, constants: Record<string, number>): Kernel 
 /** Products on tier `matrix`, the first that takes a shape is taken. */
 export const matrixVariants: readonly Variant[] = [
   row(1, ['f32', 'f16', 'int8', 'int4']),
-  row(2, ['f32', 'f16', 'int8', 'int4']),
-  row(4, ['int8', 'int4']),
+  row(2, ['f32', 'f16', 'int8']),
   matrix(one, { most: 16, outputs: manyOutputs, finish: 'at once' }),
   matrix(shared, { most: 16, finish: 'at once' }),
   matrix(one, { most: 16, finish: 'at once' }),

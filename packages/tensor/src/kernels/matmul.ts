@@ -6,7 +6,7 @@ import type { Grid, Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
 import { decodeQuad, decodeWide, rowsOfBlock, type Matrix, type MatrixShape } from './matrix.ts';
-import { matrixVariants, partialSums } from './matmul-matrix.ts';
+import { matrixVariants, sharedSums } from './matmul-matrix.ts';
 import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
 import { productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
 import { operandPrelude, type Operand } from './operand.ts';
@@ -93,7 +93,7 @@ const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {
   matrix: [...matrixVariants, vector(4), tile(1, 48), tile(4, Infinity)],
 };
 
-/** The variant for a block of a matrix; `partial` says whether there is room for {@link partialSums}. */
+/** The variant for a block of a matrix; `partial` says whether there is room for `partialSums`. */
 function variantFor({ tier, gpu }: Device, shape: ProductShape, partial: boolean): Variant {
   const found = variants[tier.matmul].find((variant) => variant.takes(shape, partial, gpu.limits));
   invariant(found, () => `no product of ${shape.rows} rows`);
@@ -101,13 +101,13 @@ function variantFor({ tier, gpu }: Device, shape: ProductShape, partial: boolean
 }
 
 /**
- * Name of the way in which {@link matmul} multiplies `rows` rows by such a matrix, with room for {@link partialSums}: a
+ * Name of the way in which {@link matmul} multiplies `rows` rows by such a matrix, with room for `partialSums`: a
  * kernel, and the size of its tiles.
  */
 export function productVariant(device: Device, rows: number, weights: MatrixShape): string {
   const { format, columns } = weights;
   const outputs = Math.min(weights.rows, rowsOfBlock(weights, device.maxBindingBytes));
-  const partial = partialSums(device, rows, outputs) > 0;
+  const partial = sharedSums(device, rows, outputs) > 0;
   return variantFor(device, { rows, outputs, columns, format }, partial).name;
 }
 
@@ -120,7 +120,7 @@ export interface Operands {
   /** `[rows, W.rows]`; with `gated` half as wide. */
   readonly y: GpuTensor<Operand>;
   /**
-   * Room for sums that several workgroups have of one result, see {@link partialSums}; what it holds is lost. Where it is
+   * Room for sums that several workgroups have of one result, see `partialSums`; what it holds is lost. Where it is
    * absent, one workgroup computes a result.
    */
   readonly partial?: GpuTensor<'f32'> | undefined;
@@ -143,7 +143,7 @@ export function matmul(
   const product = { format: weights.format, store, x: x.dtype, y: y.dtype };
   for (const { words, scales, dims, rows: outputs } of weights.blocks) {
     const shape = { rows, outputs, columns: weights.columns, format: weights.format };
-    const room = partialSums(device, rows, outputs);
+    const room = sharedSums(device, rows, outputs);
     const sums = room > 0 && partial && partial.byteLength >= 4 * room ? { partial } : undefined;
     variantFor(device, shape, sums !== undefined).record(
       pass,

@@ -71,7 +71,7 @@ fn run(group: vec3u, lane: u32) {
 
 /**
  * Up to ROWS rows, subgroups of 32: a subgroup computes one output for all of them, a workgroup four. Reads every weight
- * once, 16 bytes at a time; there is no barrier before the end.
+ * once, weights and operands 16 bytes at a time; there is no barrier before the end.
  */
 export const rowBody = /* wgsl */ `
 var<workgroup> totals: array<f32, ROWS * 4u>;
@@ -86,8 +86,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let scale = load_scale(n, i);
     for (var m = 0u; m < ROWS; m++) {
       var products = 0.0;
-      for (var q = 0u; q < QUADS; q++) {
-        products += dot(vec4f(x[m * (dims.x / 4u) + i * QUADS + q]), w[q]);
+      for (var q = 0u; q < QUADS; q += 2u) {
+        let v = load_x(m * (dims.x / 8u) + (i * QUADS + q) / 2u);
+        let low = vec4f(unpack2x16float(v.x), unpack2x16float(v.y));
+        let high = vec4f(unpack2x16float(v.z), unpack2x16float(v.w));
+        products += dot(low, w[q]) + dot(high, w[q + 1u]);
       }
       sums[m] += products * scale;
     }

@@ -6,6 +6,7 @@ import {
   f16Wide,
   f32Quad,
   f32Wide,
+  f32Wide8,
   int4Quad,
   int4Wide,
   int4WideF16,
@@ -75,9 +76,10 @@ export const decodeWide: Readonly<Record<WeightFormat, string>> = {
   int4: int4Wide,
 };
 
-/** The same for devices with f16. */
+/** The same for devices with f16, at least eight values a call. */
 export const decodeWideF16: Readonly<Record<WeightFormat, string>> = {
-  ...decodeWide,
+  f32: f32Wide8,
+  f16: f16Wide,
   int8: int8WideF16,
   int4: int4WideF16,
 };

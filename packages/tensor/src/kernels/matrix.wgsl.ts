@@ -118,6 +118,19 @@ fn load_scale(row: u32, i: u32) -> f32 {
 }
 `;
 
+/** f32 weights eight at a time, for kernels that read eight of x. */
+export const f32Wide8 = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
+@group(0) @binding(1) var<storage, read> scales: array<u32>;
+const QUADS = 2u;
+
+fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
+  let at = row * (dims.x / 4u) + 2u * i;
+  return array<vec4f, QUADS>(bitcast<vec4f>(words[at]), bitcast<vec4f>(words[at + 1u]));
+}
+fn load_scale(row: u32, i: u32) -> f32 { return 1.0; }
+`;
+
 /**
  * The same for devices with f16: integers become f16 without conversions, which are slow on GPUs. In the last bits of
  * 1024, whose f16 steps are 1, an unsigned number q reads as 1024 + q.
