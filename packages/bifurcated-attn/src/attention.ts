@@ -204,7 +204,7 @@ export class Attention {
 
   #attendKernel(layer: number, slab: number, stride: number): Kernel {
     const { headDim } = this.cache.layout;
-    const { body, unit, extensions } = this.#variant;
+    const { body, unit, extensions, constants: own } = this.#variant;
     const kind = this.cache.places[layer]?.kind ?? 0;
     const constants = {
       ...segmentConstants(this.cache, kind, slab),
@@ -213,6 +213,7 @@ export class Attention {
       WINDOW: this.cache.kinds[kind]?.window ?? 0,
       VECTORS: this.#variant.vectors,
       SCALE: `${(1 / Math.sqrt(headDim)).toExponential()}f`,
+      ...own,
     };
     const { enable, aliases } = kvPrelude(this.cache);
     const prelude = {

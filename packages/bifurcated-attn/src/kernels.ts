@@ -1,6 +1,8 @@
 import type { KvCache, KvLayout } from '@ensample/kv-cache';
+import { bytesPerElement } from '@ensample/tensor';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
-import { attendThread, attendTile } from './attend.wgsl.ts';
+import { attendTile } from './attend-tile.wgsl.ts';
+import { attendThread } from './attend.wgsl.ts';
 
 /** A way to attend: its kernel, and how many query vectors share a read of the keys. */
 export interface AttendVariant {
@@ -10,6 +12,7 @@ export interface AttendVariant {
   readonly unit: string;
   /** Query vectors of a task, at most. */
   readonly vectors: number;
+  readonly constants?: Readonly<Record<string, number>>;
   /** Parts that a long stretch is split into, at most, per key/value head. Default: as many as it has chunks. */
   readonly parts?: number;
   readonly extensions: readonly string[];
@@ -31,6 +34,12 @@ function matrixBytes(headDim: number): number {
   return tiles + scores + 2 * tileVectors * (roundKeys + 8) + 16 * tileVectors + 128;
 }
 
+/** Keys of a round of `attendTile`: what fits in the 16 KiB of workgroup memory that every device has, up to 32. */
+function tileKeys(vectors: number, headDim: number, elementBytes: number): number {
+  const bytes = (keys: number) => 4 * vectors * (headDim + keys + 3) + keys * (headDim + 4) * elementBytes;
+  return [32, 16, 8].find((keys) => bytes(keys) <= 2 ** 14) ?? 4;
+}
+
 /** What the choice of a variant depends on. */
 type Cached = Pick<KvCache, 'device' | 'dtype'> & {
   readonly layout: Pick<KvLayout, 'headDim' | 'kvHeads'>;
@@ -49,7 +58,6 @@ export function attendVariant({ device, dtype, layout }: Cached): AttendVariant 
   if (device.tier.attention === 'thread') {
     return { name: 'thread', body: attendThread, unit, vectors: 16, extensions: [] };
   }
-  const narrow = headDim > 128;
   const room = device.gpu.limits.maxComputeWorkgroupStorageSize;
   const fits = headDim % 16 === 0 && matrixBytes(headDim) <= room;
   if (device.tier.attention === 'matrix' && dtype === 'f16' && fits) {
@@ -63,11 +71,7 @@ export function attendVariant({ device, dtype, layout }: Cached): AttendVariant 
     };
   }
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
-  return {
-    name: 'tile',
-    body: attendTile,
-    unit,
-    vectors: narrow ? 8 : 16,
-    extensions: [],
-  };
+  const vectors = headDim > 128 ? 8 : 16;
+  const keys = tileKeys(vectors, headDim, bytesPerElement[dtype]);
+  return { name: 'tile', body: attendTile, unit, vectors, extensions: [], constants: { KEYS: keys } };
 }
