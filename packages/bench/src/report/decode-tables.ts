@@ -5,7 +5,9 @@ import { grouped, section, type DecodeRow, type GpuRun } from './rows.ts';
 /** Decode steps: f16 weights in full, with other settings and PyTorch beside the fastest run; then narrow weights. */
 export function decodeTables(measured: Measured): string[] {
   const [run] = measured.runs;
-  const wide = section(run, 'decode').filter(({ weights }) => weights === 'f16');
+  const wide = section(run, 'decode')
+    .filter(({ weights }) => weights === 'f16')
+    .sort((a, b) => a.context - b.context || a.n - b.n);
   const shapes = grouped(wide, ({ shape }) => shape);
   return [...shapes.flatMap(([shape, rows]) => stepTable(shape, rows, measured)), ...narrowTable(run, wide)];
 }
