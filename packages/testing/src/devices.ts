@@ -29,7 +29,8 @@ export type ClaimedLimits = Readonly<Partial<Record<keyof GPUSupportedLimits, nu
 /** The limits of a large GPU that kernels depend on. */
 export const largeGpu: ClaimedLimits = { maxComputeWorkgroupStorageSize: 48 * 1024 };
 
-function claiming(gpu: GPUDevice, claimed: ClaimedLimits): GPUDevice {
+/** The same device with limits in name only. */
+export function claiming(gpu: GPUDevice, claimed: ClaimedLimits): GPUDevice {
   const over = <T extends object>(target: T, own: object): T =>
     new Proxy(target, {
       get: (_, key) => {
@@ -47,7 +48,8 @@ export async function testAdapter(): Promise<GPUAdapter> {
   return adapter;
 }
 
-function collectErrors(device: Device): Device {
+/** Keeps a device's uncaptured errors for {@link expectNoErrors}. */
+export function collectErrors(device: Device): Device {
   const errors: string[] = [];
   collected.set(device, errors);
   device.gpu.addEventListener('uncapturederror', (event) => {
@@ -81,16 +83,23 @@ export async function eachTier(suite: (device: () => Device, tier: TierName) => 
   const offered = supportedTiers(adapter);
   const name = driverName(adapter.info);
   for (const tier of Object.values(tiers)) {
-    if (offered.includes(tier.name)) describe(tier.name, () => onDevice(tier.name, suite));
-    else
+    if (offered.includes(tier.name)) {
+      describe(tier.name, () =>
+        withDevice(
+          () => testDevice({ tier: tier.name }),
+          (device) => suite(device, tier.name),
+        ),
+      );
+    } else
       test.skip(`${tier.name}: not offered by ${name} (needs ${tier.features.join(', ')})`, () => undefined);
   }
 }
 
-function onDevice(tier: TierName, suite: (device: () => Device, tier: TierName) => void): void {
+/** Fills a suite with tests on a device of its own. After each no error may be left, after all no tensor. */
+export function withDevice(open: () => Promise<Device>, suite: (device: () => Device) => void): void {
   let opened: Device | undefined;
   beforeAll(async () => {
-    opened = await testDevice({ tier });
+    opened = await open();
   });
   const device = (): Device => {
     if (!opened) throw new Error('the device is there once tests run');
@@ -101,7 +110,7 @@ function onDevice(tier: TierName, suite: (device: () => Device, tier: TierName) 
     expectNothingAllocated(device());
     device().destroy();
   });
-  suite(device, tier);
+  suite(device);
 }
 
 /** Short name of a driver, as in "SwiftShader" or "llvmpipe". */

@@ -13,6 +13,7 @@ export {
   testDevice,
   type ClaimedLimits,
 } from './devices.ts';
+export { emulatedMatrixDevice, onEmulatedMatrix } from './emulated-matrix.ts';
 export {
   checkGolden,
   goldenTolerance,

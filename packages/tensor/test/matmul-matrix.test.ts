@@ -1,0 +1,126 @@
+import {
+  matmul,
+  partialSums,
+  uploadMatrix,
+  type Device,
+  type Operands,
+  type Pass,
+  type Store,
+} from '@ensample/tensor';
+import {
+  compute,
+  expectClose,
+  gatedReference,
+  matmulReference,
+  onEmulatedMatrix,
+  randomMatrix,
+  readValues,
+  scope,
+  seeded,
+  storedValues,
+  tolerance,
+  uploadBatch,
+  uploadValues,
+} from '@ensample/testing';
+import { describe, expect, test } from 'vitest';
+import { matrixVariants } from '../src/kernels/matmul-matrix.ts';
+import type { Product, ProductShape, Variant } from '../src/kernels/product.ts';
+
+/** Each format once, and each store and pair of operands once: they know nothing of each other. */
+const products: readonly Product[] = [
+  { format: 'f32', store: 'assign', x: 'f32', y: 'f32' },
+  { format: 'f16', store: 'accumulate', x: 'f16', y: 'f32' },
+  { format: 'int8', store: 'gated', x: 'f16', y: 'f16' },
+  { format: 'int4', store: 'assign', x: 'f16', y: 'f32' },
+];
+
+/** Outputs that no tile divides: an odd number, but for gates, in two tiles of most variants. */
+const outputsOf = (store: Store) => (store === 'gated' ? 102 : 101);
+
+/** Row capacities and columns to try a variant with; those that it takes are. */
+const capacities = [1, 2, 7, 16, 17, 32, 50, 64, 128, 130];
+const columns = [64, 128, 256, 512];
+
+interface Run {
+  readonly capacity: number;
+  readonly active: number;
+  readonly columns: number;
+}
+
+/** Products of one matrix, compared with the reference; rows that are not active hold NaN and must not be stored. */
+async function check(
+  device: Device,
+  product: Product,
+  runs: readonly Run[],
+  record: (pass: Pass, tensors: Operands, shape: ProductShape) => void,
+): Promise<void> {
+  const { format, store, x: xType, y: yType } = product;
+  const outputs = outputsOf(store);
+  const stored = store === 'gated' ? outputs / 2 : outputs;
+  const random = seeded(7);
+  for (const { capacity, active, columns: width } of runs) {
+    const { own, destroy } = scope();
+    const { host, values } = randomMatrix(random, format, outputs, width);
+    const used = storedValues(xType, random.normals(active * width));
+    const x = new Float32Array(capacity * width).fill(NaN);
+    x.set(used);
+    const before = storedValues(yType, random.normals(capacity * stored));
+    const reference = (store === 'gated' ? gatedReference : matmulReference)(used, values, width);
+    const added = store === 'accumulate' ? before : new Float32Array(before.length);
+    const y = own(uploadValues(device, yType, [capacity, stored], before));
+    const room = partialSums(device, capacity, outputs);
+    const tensors = {
+      ...{ batch: own(uploadBatch(device, new Array(active).fill({}), capacity)), y },
+      x: own(uploadValues(device, xType, [capacity, width], x)),
+      weights: own(uploadMatrix(device, host)),
+      partial: own(device.tensor<'f32'>('f32', [Math.max(1, room)])),
+    };
+    const shape = { rows: capacity, outputs, columns: width, format };
+    await compute(device, (pass) => record(pass, tensors, shape));
+    const result = await readValues(device, y);
+    const expected = storedValues(
+      yType,
+      reference.map((value, i) => value + added[i]!),
+    );
+    expectClose(result.subarray(0, expected.length), expected, tolerance.f16);
+    expect(result.subarray(expected.length)).toEqual(before.subarray(expected.length));
+    destroy();
+  }
+}
+
+/** What a variant takes: its fewest columns, all rows and fewer; and its most rows with more columns. */
+function runsOf(device: Device, variant: Variant, { format, store }: Product): Run[] {
+  const takes = (rows: number, width: number) =>
+    variant.takes({ rows, outputs: outputsOf(store), columns: width, format }, true, device.gpu.limits);
+  const [fewest, more] = columns.filter((width) => takes(1, width));
+  if (fewest === undefined) return [];
+  const most = capacities.filter((rows) => takes(rows, fewest)).at(-1)!;
+  return [
+    { capacity: most, active: most, columns: fewest },
+    { capacity: most, active: Math.ceil(0.6 * most), columns: more ?? fewest },
+  ];
+}
+
+await onEmulatedMatrix((device) => {
+  const variants = new Map(matrixVariants.map((variant) => [variant.name, variant]));
+  describe.each(products)('$format weights, $store, $x to $y', (product) => {
+    test.each([...variants.keys()])('%s', async (name) => {
+      const variant = variants.get(name)!;
+      const runs = runsOf(device(), variant, product);
+      expect(runs.length > 0).toBe(!(name === 'row2' && product.format === 'int4'));
+      await check(device(), product, runs, (pass, { weights, partial, ...tensors }, shape) => {
+        const { words, scales, dims } = weights.blocks[0]!;
+        variant.record(pass, { ...tensors, words, scales, dims, partial: partial! }, shape, product);
+      });
+    });
+  });
+
+  test('matmul chooses among them by rows, columns and room', async () => {
+    const runs = [1, 2, 3, 16, 17, 50, 100, 130].flatMap((active) =>
+      [64, 104, 256].map((width) => ({ capacity: active + 1, active, columns: width })),
+    );
+    await check(device(), products[1]!, runs, (pass, tensors, { rows }) =>
+      matmul(pass, tensors, { rows, store: 'accumulate' }),
+    );
+  });
+});

@@ -1,0 +1,205 @@
+import { Device, openDevice, supportedTiers, tiers, type Kernel } from '@ensample/tensor';
+import { describe, test } from 'vitest';
+import { claiming, collectErrors, driverName, largeGpu, testAdapter, withDevice } from './devices.ts';
+
+/** Lavapipe takes far longer to optimise these kernels than they run. It reads its environment when it is loaded. */
+process.env['GALLIVM_PERF'] ??= 'nopt';
+
+/**
+ * Declares a suite for tier `matrix` on a driver without subgroup matrices, which it emulates; where the driver lacks f16 too,
+ * a skipped test says so. After each test no error may be left, after the suite no tensor.
+ */
+export async function onEmulatedMatrix(suite: (device: () => Device) => void): Promise<void> {
+  const adapter = await testAdapter();
+  if (supportedTiers(adapter).includes('f16')) {
+    describe('matrix, emulated', () => withDevice(emulatedMatrixDevice, suite));
+  } else {
+    test.skip(`matrix, emulated: ${driverName(adapter.info)} lacks f16`, () => undefined);
+  }
+}
+
+/**
+ * A device of tier `matrix` on the test adapter, whose kernels for subgroup matrices are compiled as {@link emulated} ones. It
+ * claims the workgroup memory of a large GPU, so that the kernels are those that one is given.
+ */
+export async function emulatedMatrixDevice(): Promise<Device> {
+  const { gpu, info } = await openDevice(await testAdapter(), { tier: 'f16' });
+  return collectErrors(new EmulatedDevice(claiming(gpu, largeGpu), tiers.matrix, info));
+}
+
+class EmulatedDevice extends Device {
+  override pipeline(kernel: Kernel): Promise<GPUComputePipeline> {
+    const code = emulated(kernel.code);
+    return super.pipeline({ ...kernel, code }).catch((error: unknown) => {
+      const shallow = code.replace('const DEPTH = 64u;', 'const DEPTH = 32u;');
+      if (shallow === code || !/workgroup storage/.test(String(error))) throw error;
+      return super.pipeline({ ...kernel, code: shallow }); // fewer columns a round take less workgroup memory
+    });
+  }
+}
+
+/** What each of 32 invocations holds of a matrix: what its own part of a product takes, in quads as far as these are rows of 16. */
+const held: Readonly<Record<string, string>> = {
+  Left: 'array<vec4f, 32>', // every other row
+  Right: 'array<vec4f, 4>', // a column
+  Sums: 'array<f32, 8>', // a column of every other row
+};
+
+const emulation = /* wgsl */ `
+var<private> emulated_lane: u32;
+var<private> emulated_nan: u32 = 0x7fc00000u;
+
+fn emulated_row(i: u32) -> u32 { return 2u * i + emulated_lane / 16u % 2u; }
+fn emulated_column() -> u32 { return emulated_lane % 16u; }
+// Compilers do not see that this is n: loops up to it are not unrolled, which takes lavapipe seconds.
+fn emulated_bound(n: u32) -> u32 { return n + emulated_lane / 65536u; }
+
+var<workgroup> emulated_room: array<u32, WORKGROUP>;
+
+fn emulated_share(value: u32) -> u32 {
+  workgroupBarrier();
+  emulated_room[emulated_lane] = value;
+  workgroupBarrier();
+  return emulated_lane / 32u * 32u;
+}
+fn emulated_subgroupShuffleXor(value: f32, mask: u32) -> f32 {
+  let first = emulated_share(bitcast<u32>(value));
+  return bitcast<f32>(emulated_room[first + ((emulated_lane % 32u) ^ mask)]);
+}
+fn emulated_subgroupAdd(value: f32) -> f32 {
+  let first = emulated_share(bitcast<u32>(value));
+  var sum = 0.0;
+  for (var i = first; i < first + emulated_bound(32u); i++) { sum += bitcast<f32>(emulated_room[i]); }
+  return sum;
+}
+fn emulated_subgroupMin(value: u32) -> u32 {
+  let first = emulated_share(value);
+  var least = value;
+  for (var i = first; i < first + emulated_bound(32u); i++) { least = min(least, emulated_room[i]); }
+  return least;
+}
+fn emulated_subgroupMax(value: u32) -> u32 {
+  let first = emulated_share(value);
+  var most = value;
+  for (var i = first; i < first + emulated_bound(32u); i++) { most = max(most, emulated_room[i]); }
+  return most;
+}
+fn emulated_subgroupAny(value: bool) -> bool { return emulated_subgroupMax(select(0u, 1u, value)) > 0u; }
+`;
+
+const multiply = /* wgsl */ `
+fn subgroupMatrixMultiplyAccumulate(a: Left, b: Right, c: Sums) -> Sums {
+  var sums = c;
+  for (var i = 0u; i < emulated_bound(8u); i++) {
+    sums[i] += dot(a[4u * i], b[0]) + dot(a[4u * i + 1u], b[1]) + dot(a[4u * i + 2u], b[2]) + dot(a[4u * i + 3u], b[3]);
+  }
+  return sums;
+}
+`;
+
+/** How matrices come from an array ARRAY and go there, in terms of \`elements\`. */
+const access: Readonly<Record<string, string>> = {
+  Left_row_major: /* wgsl */ `
+fn emulated_Left_row_major_ARRAY(offset: u32, stride: u32) -> Left {
+  var matrix: Left;
+  for (var i = 0u; i < emulated_bound(32u); i++) { matrix[i] = emulated_quad_ARRAY(offset + emulated_row(i / 4u) * stride, i % 4u); }
+  return matrix;
+}`,
+  Right_col_major: /* wgsl */ `
+fn emulated_Right_col_major_ARRAY(offset: u32, stride: u32) -> Right {
+  var matrix: Right;
+  for (var i = 0u; i < emulated_bound(4u); i++) { matrix[i] = emulated_quad_ARRAY(offset + emulated_column() * stride, i); }
+  return matrix;
+}`,
+  Right_row_major: /* wgsl */ `
+fn emulated_Right_row_major_ARRAY(offset: u32, stride: u32) -> Right {
+  var matrix: Right;
+  let column = emulated_column();
+  for (var i = 0u; i < emulated_bound(4u); i++) {
+    let at = offset + 4u * i * stride;
+    matrix[i] = vec4f(
+      emulated_one_ARRAY(at, column), emulated_one_ARRAY(at + stride, column),
+      emulated_one_ARRAY(at + 2u * stride, column), emulated_one_ARRAY(at + 3u * stride, column),
+    );
+  }
+  return matrix;
+}`,
+  Sums_row_major: /* wgsl */ `
+fn emulated_Sums_row_major_ARRAY(offset: u32, stride: u32) -> Sums {
+  var matrix: Sums;
+  for (var i = 0u; i < emulated_bound(8u); i++) { matrix[i] = emulated_one_ARRAY(offset + emulated_row(i) * stride, emulated_column()); }
+  return matrix;
+}`,
+  store: /* wgsl */ `
+fn emulated_store_ARRAY(offset: u32, matrix: Sums, stride: u32) {
+  for (var i = 0u; i < emulated_bound(8u); i++) {
+    let at = offset + emulated_row(i) * stride + emulated_column();
+    let within = at < LENGTH;
+    ARRAY[select(0u, at, within)] = select(bitcast<f32>(emulated_nan), matrix[i], within);
+  }
+}`,
+};
+
+/** Element i, and quad i, of those from place \`at\` on. Places count elements of the array, and a \`vec4u\` is eight f16. */
+const halves = /* wgsl */ `
+fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
+  let place = at + i / 2u;
+  if (place >= LENGTH) { return vec4f(bitcast<f32>(emulated_nan)); }
+  let value = ARRAY[place];
+  let bits = select(value.xy, value.zw, i % 2u == 1u);
+  return vec4f(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+fn emulated_one_ARRAY(at: u32, i: u32) -> f32 { return emulated_quad_ARRAY(at, i / 4u)[i % 4u]; }
+`;
+const numbers = /* wgsl */ `
+fn emulated_one_ARRAY(at: u32, i: u32) -> f32 {
+  if (at + i >= LENGTH) { return bitcast<f32>(emulated_nan); }
+  return f32(ARRAY[at + i]);
+}
+fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
+  return vec4f(
+    emulated_one_ARRAY(at, 4u * i), emulated_one_ARRAY(at, 4u * i + 1u),
+    emulated_one_ARRAY(at, 4u * i + 2u), emulated_one_ARRAY(at, 4u * i + 3u),
+  );
+}
+`;
+
+/**
+ * WGSL whose matrices are arrays, of which each invocation holds a part, and whose subgroups have 32 invocations whatever the
+ * driver's have: they meet in workgroup memory, so that a kernel has more barriers than it asks for. Each invocation's index
+ * must be \`lane\` in \`main\`, and built-ins of subgroups be called by all. A matrix that is not within its array loads as NaN.
+ *
+ * Code without matrices and subgroups of a given size is left as it is.
+ */
+export function emulated(code: string): string {
+  const matrices = code.includes('enable chromium_experimental_subgroup_matrix;');
+  if (!matrices && !/lane \/ 32u[^]*subgroupAdd/.test(code)) return code;
+  const chunks = new Set<string>();
+  const define = (how: string, array: string): string => {
+    const { halved, length } = arrayOf(code, array);
+    for (const chunk of [halved ? halves : numbers, access[how] ?? '']) {
+      chunks.add(chunk.replaceAll('ARRAY', array).replaceAll('LENGTH', length));
+    }
+    return `emulated_${how}_${array}(`;
+  };
+  const body = code
+    .replace('enable chromium_experimental_subgroup_matrix;', '')
+    .replace('diagnostic(off, chromium.subgroup_matrix_uniformity);', '')
+    .replace(/alias (Left|Right|Sums) = .*;/g, (_, type: string) => `alias ${type} = ${held[type] ?? ''};`)
+    .replace(/subgroupMatrixLoad<(\w+), (\w+)>\(&(\w+), /g, (_, type: string, order: string, array: string) =>
+      define(`${type}_${order}`, array),
+    )
+    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define('store', array))
+    .replace(/\bsubgroup(Add|Min|Max|Any|ShuffleXor)\(/g, 'emulated_subgroup$1(')
+    .replace(/fn main\([^{]*\{/, '$& emulated_lane = lane;');
+  const width = /@workgroup_size\((\w+)\)/.exec(code)?.[1] ?? '';
+  return [body, emulation.replace('WORKGROUP', width), ...(matrices ? [multiply] : []), ...chunks].join('\n');
+}
+
+/** Whether an array holds f16 as bits, and how many elements it has, in WGSL. */
+function arrayOf(code: string, name: string): { readonly halved: boolean; readonly length: string } {
+  const found = new RegExp(`var<[^>]*> ${name}: array<(\\w+)(?:, ([^>]*))?>;`).exec(code);
+  if (!found) throw new Error(`no array ${name}`);
+  const length = found[2] ? `(${found[2]})` : `arrayLength(&${name})`;
+  return { halved: found[1] === 'vec4u', length };
+}
