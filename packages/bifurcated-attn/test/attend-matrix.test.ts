@@ -2,17 +2,17 @@ import type { LayerKv } from '@ensample/kv-cache';
 import { onEmulatedMatrix } from '@ensample/testing';
 import { expect, test } from 'vitest';
 import { attentionVariant } from '../src/index.ts';
-import { windowed, World, type Entry, type HeadShape } from './world.ts';
+import { windowed, World, type Entry, type HeadShape, type WorldOptions } from './world.ts';
 
 const everything: readonly LayerKv[] = [{ kind: 'full', kvSource: 0 }];
 
-/** Head sizes of fewer tiles than subgroups, of as many, of more; windows in some, all positions in others. */
-const shapes: readonly (HeadShape & { readonly layers?: readonly LayerKv[] })[] = [
+/** Head sizes of fewer tiles than subgroups, of as many, of more; windows in some, all positions in others; pages of less and of more than a round. */
+const shapes: readonly Pick<WorldOptions, keyof HeadShape | 'layers' | 'cache'>[] = [
   { heads: 4, kvHeads: 4, headDim: 16, layers: windowed },
   { heads: 6, kvHeads: 2, headDim: 32, layers: everything },
   { heads: 3, kvHeads: 1, headDim: 64 },
   { heads: 6, kvHeads: 1, headDim: 80, layers: windowed },
-  { heads: 2, kvHeads: 2, headDim: 128, layers: everything },
+  { heads: 2, kvHeads: 2, headDim: 128, layers: everything, cache: { pageTokens: 64 } },
 ];
 
 /**
@@ -35,6 +35,20 @@ await onEmulatedMatrix((device) => {
     const world = new World(device(), { ...shape, attention: { chunk: 64 } });
     expect(attentionVariant(world.cache)).toBe('matrix16');
     await story(world);
+    world.destroy();
+  });
+
+  // Integers, so that large scores are exact in f16 as well.
+  test('scores that grow: what was added up before is scaled down', async () => {
+    const world = new World(device(), { heads: 3, kvHeads: 1, headDim: 64 });
+    const entry = world.open();
+    const step = (rows: number, scale: number) =>
+      world.step(
+        [[entry, rows]],
+        world.layers.map(() => world.randomRows(rows).map((value) => Math.round(scale * value))),
+      );
+    for (const scale of [1, 2, 3]) await step(40, scale);
+    for (const scale of [3, 4, 2]) await step(1, scale);
     world.destroy();
   });
 });

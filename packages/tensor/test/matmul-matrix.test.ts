@@ -103,8 +103,12 @@ function runsOf(device: Device, variant: Variant, { format, store }: Product): R
 
 await onEmulatedMatrix((device) => {
   const variants = new Map(matrixVariants.map((variant) => [variant.name, variant]));
+  // Large tiles are slow to compile: for them, a format whose loads fill a workgroup, and the one whose loads do not.
+  const large = (name: string) => /^matrix(64|128)/.test(name);
   describe.each(products)('$format weights, $store, $x to $y', (product) => {
-    test.each([...variants.keys()])('%s', async (name) => {
+    const all = product.format === 'f16' || product.format === 'int4';
+    const names = [...variants.keys()].filter((name) => all || !large(name));
+    test.each(names)('%s', async (name) => {
       const variant = variants.get(name)!;
       const runs = runsOf(device(), variant, product);
       expect(runs.length > 0).toBe(!(name === 'row2' && product.format === 'int4'));
