@@ -45,7 +45,7 @@ describe.each(Object.entries(strategies))('%s', (_name, guessing) => {
   test.each(Object.entries(samplings))('%s: every token of long texts has its law', async (_, options) => {
     const all = { ...off, ...filters, ...options };
     const bias = Array.from({ length: vocab }, (_, id) => all.logitBias[id] ?? 0);
-    const { texts } = await draw(device, guessing, [4, 'bass'], { n: 64, maxTokens: 32, ...options });
+    const { texts } = await draw(device, guessing, [4, 'bass'], { n: 64, maxTokens: 24, ...options });
     const laws = await lawsOf(device, target, prompt, texts, (logits, output) =>
       filtered(adjustReference(logits, bias, { prompt, output }, all), all),
     );
