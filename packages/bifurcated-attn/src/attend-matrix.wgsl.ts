@@ -56,7 +56,8 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   let subgroup = lane / 32u;
   workgroupBarrier();
   begin(task, s, kv_head, lane);
-  let span = seen(task, s, workgroupUniformLoad(&bounds));
+  let range = workgroupUniformLoad(&bounds);
+  let span = seen_by(task, s, range.x, range.y);
   let start = span.begin / KEYS * KEYS;
   if (lane < PAGES) { pages[lane] = page_of(s, start + lane * PAGE); }
   var sums: array<Sums, ROW_TILES * OWN_DIMS>;
@@ -164,14 +165,6 @@ fn begin(task: Task, s: Segment, kv_head: u32, lane: u32) {
   if (lane == 0u) { bounds = vec2u(lowest, highest); }
 }
 
-// The part's keys that any of the task's rows sees.
-fn seen(task: Task, s: Segment, range: vec2u) -> Span {
-  var span = span_of(s, task.split);
-  span.end = min(span.end, range.y + 1u - min(range.y + 1u, s.base));
-  if (WINDOW > 0u && range.x + 1u > WINDOW + s.base) { span.begin = max(span.begin, range.x + 1u - WINDOW - s.base); }
-  return span;
-}
-
 fn page_of(s: Segment, key: u32) -> u32 { return plan[s.pages + key / PAGE % s.modulus]; }
 
 // Where a unit of a round's keys is; outside of the span another key's.
@@ -239,10 +232,5 @@ fn finish(task: Task, s: Segment, kv_head: u32, lane: u32) {
   if (lane < task.count) {
     log_sums[slot_of(task, s, lane, kv_head)] = select(LOWEST, reference[lane] + log(total[lane]), total[lane] > 0.0);
   }
-}
-
-fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
-  let vector = task.first + v;
-  return (s.partials + task.split * s.rows + vector / SHARE) * HEADS + kv_head * SHARE + vector % SHARE;
 }
 `;

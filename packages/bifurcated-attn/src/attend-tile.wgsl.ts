@@ -100,15 +100,7 @@ fn seen_span(task: Task, s: Segment) -> Span {
     lowest = min(lowest, position);
     highest = max(highest, position);
   }
-  var span = span_of(s, task.split);
-  span.end = min(span.end, highest + 1u - min(highest + 1u, s.base));
-  if (WINDOW > 0u && lowest + 1u > WINDOW + s.base) { span.begin = max(span.begin, lowest + 1u - WINDOW - s.base); }
-  return span;
-}
-
-fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
-  let vector = task.first + v;
-  return (s.partials + task.split * s.rows + vector / SHARE) * HEADS + kv_head * SHARE + vector % SHARE;
+  return seen_by(task, s, lowest, highest);
 }
 
 fn score(task: Task, s: Segment, span: Span, k: u32, quads: u32, lane: u32) {

@@ -30,6 +30,22 @@ fn span_of(s: Segment, split: u32) -> Span {
 }
 `;
 
+/** Shared by the kernels in which a workgroup attends for a tile of query vectors. */
+export const attendTiles = /* wgsl */ `
+// The part's keys that rows from position lowest to highest see.
+fn seen_by(task: Task, s: Segment, lowest: u32, highest: u32) -> Span {
+  var span = span_of(s, task.split);
+  span.end = min(span.end, highest + 1u - min(highest + 1u, s.base));
+  if (WINDOW > 0u && lowest + 1u > WINDOW + s.base) { span.begin = max(span.begin, lowest + 1u - WINDOW - s.base); }
+  return span;
+}
+
+fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
+  let vector = task.first + v;
+  return (s.partials + task.split * s.rows + vector / SHARE) * HEADS + kv_head * SHARE + vector % SHARE;
+}
+`;
+
 /** For CPU drivers: an invocation attends for one query vector, four keys at a time, without barriers. */
 export const attendThread = /* wgsl */ `
 @compute @workgroup_size(VECTORS)

@@ -2,7 +2,7 @@ import type { KvCache, KvLayout } from '@ensample/kv-cache';
 import { bytesPerElement } from '@ensample/tensor';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
 import { attendTile } from './attend-tile.wgsl.ts';
-import { attendThread } from './attend.wgsl.ts';
+import { attendThread, attendTiles } from './attend.wgsl.ts';
 
 /** A way to attend: its kernel, and how many query vectors share a read of the keys. */
 export interface AttendVariant {
@@ -63,7 +63,7 @@ export function attendVariant({ device, dtype, layout }: Cached): AttendVariant 
   if (device.tier.attention === 'matrix' && dtype === 'f16' && fits) {
     return {
       name: 'matrix',
-      body: attendMatrix,
+      body: attendTiles + attendMatrix,
       unit: 'vec4u',
       vectors: tileVectors,
       parts: Math.max(1, Math.floor(residentWorkgroups / kvHeads)),
@@ -73,5 +73,12 @@ export function attendVariant({ device, dtype, layout }: Cached): AttendVariant 
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
   const vectors = headDim > 128 ? 8 : 16;
   const keys = tileKeys(vectors, headDim, bytesPerElement[dtype]);
-  return { name: 'tile', body: attendTile, unit, vectors, extensions: [], constants: { KEYS: keys } };
+  return {
+    name: 'tile',
+    body: attendTiles + attendTile,
+    unit,
+    vectors,
+    extensions: [],
+    constants: { KEYS: keys },
+  };
 }

@@ -139,7 +139,6 @@ const edits: readonly (readonly (readonly [string, string])[])[] = [
     ],
   ],
   [['span.end = min(span.end, highest + 1u - min(highest + 1u, s.base));', '']],
-  [['span.end = min(span.end, range.y + 1u - min(range.y + 1u, s.base));', '']],
 ];
 
 /** The kernel for BASS-PAD. Which of the package's it is, its text says: a tier has several. */
