@@ -152,12 +152,13 @@ describe('js-22m with js-1m-draft and lookups', () => {
 
   test.skipIf(!f16)('f16 (needs shader-f16): what differs is a near tie', { timeout: 600_000 }, async () => {
     const own = await testDevice({ tier: 'f16' });
+    const fewer = { ...options, maxTokens: 16, prompt }; // this tier's kernels are slow on a CPU
     {
       using engine = await createEngine({ model: js22m(), device: own, kvType: 'f16' });
-      const plainly = await engine.generate({ ...options, prompt, draftLength: 0 });
-      const { samples, stats } = await engine.generate({ ...options, prompt, draftLength: 4 });
+      const plainly = await engine.generate({ ...fewer, draftLength: 0 });
+      const { samples, stats } = await engine.generate({ ...fewer, draftLength: 4 });
       expectNearTies(samples, plainly.samples, { ...options, start: stats.promptTokens });
-      expect(stats.acceptedDraftTokens).toBeGreaterThan(4 * 48 * 0.2);
+      expect(stats.acceptedDraftTokens).toBeGreaterThan(4 * 16 * 0.2);
     }
     expectNothingAllocated(own);
     own.destroy();
