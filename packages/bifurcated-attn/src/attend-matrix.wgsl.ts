@@ -1,6 +1,6 @@
 /**
- * For GPUs with subgroup matrices (16 × 16 × 16, f16 in, f32 out; subgroups of 32) and KV in f16: a workgroup of four
- * subgroups attends for a tile of VECTORS query vectors, KEYS keys a round, which go through workgroup memory once for all
+ * For GPUs with subgroup matrices (16 × 16 × 16, f16 in, f32 out; subgroups of 32) and KV in f16: a workgroup of
+ * SUBGROUPS attends for a tile of VECTORS query vectors, KEYS keys a round, which go through workgroup memory once for all
  * of them. While keys are scored, the round's values are on their way, and the next keys while values are added up.
  *
  * Softmax goes on from round to round with a reference that only moves when a score exceeds it by \`slack\`: sums are
@@ -11,11 +11,10 @@ alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
 alias Sums = subgroup_matrix_result<f32, 16, 16>;
 
-const KEYS = 32u;
-const SUBGROUPS = 4u;
 const WIDTH = 32u * SUBGROUPS;
 const ROW_TILES = VECTORS / 16u;
 const DIM_TILES = HEAD_DIM / 16u;
+const KEY_TILES = (KEYS / 16u + SUBGROUPS - 1u) / SUBGROUPS;       // that a subgroup scores
 const OWN_DIMS = (DIM_TILES + SUBGROUPS - 1u) / SUBGROUPS;         // tiles of columns that a subgroup adds up
 const UNITS = HEAD_DIM / 8u;                                       // 16 bytes each
 const STRIDE = UNITS + 1u;                                         // of a tile's row; odd: no bank conflicts
@@ -48,11 +47,14 @@ fn main(
   let directory = plan[4u * KIND + 1u] + 2u * SLAB;
   let first = plan[directory];
   let count = plan[directory + 1u];
-  for (var t = group.x; t < count; t += groups.x) { attend(task_at(first + 2u * t), group.y, lane); }
+  for (var t = group.x; t < count; t += groups.x) {
+    let task = task_at(first + 2u * t);
+    let s = segment_at(task.record);
+    if (task.count <= FEW) { attend_few(task, s, group.y, lane); } else { attend_many(task, s, group.y, lane); }
+  }
 }
 
-fn attend(task: Task, kv_head: u32, lane: u32) {
-  let s = segment_at(task.record);
+fn attend_many(task: Task, s: Segment, kv_head: u32, lane: u32) {
   let subgroup = lane / 32u;
   workgroupBarrier();
   begin(task, s, kv_head, lane);
@@ -74,18 +76,9 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
     workgroupBarrier();
     for (var i = 0u; i < LOADS; i++) { units[i] = kv[at[i] + VALUES]; }
     if (lane < PAGES) { pages[lane] = page_of(s, k + KEYS + lane * PAGE); }
-    if (subgroup < KEYS / 16u) {
-      var dots: array<Sums, ROW_TILES>;
-      for (var m = 0u; m < ROW_TILES; m++) { dots[m] = Sums(); }   // Dawn zeroes a variable but once, not each round
-      for (var d = 0u; d < DIM_TILES; d++) {
-        let keys = subgroupMatrixLoad<Right, col_major>(&tile, subgroup * 16u * STRIDE + d * 2u, STRIDE);
-        for (var m = 0u; m < ROW_TILES; m++) {
-          dots[m] = subgroupMatrixMultiplyAccumulate(subgroupMatrixLoad<Left, row_major>(&queries, m * 16u * STRIDE + d * 2u, STRIDE), keys, dots[m]);
-        }
-      }
-      for (var m = 0u; m < ROW_TILES; m++) {
-        subgroupMatrixStore<row_major>(&scores, m * 16u * SCORE_STRIDE + subgroup * 16u, dots[m], SCORE_STRIDE);
-      }
+    for (var i = 0u; i < KEY_TILES; i++) {
+      let own = subgroup + SUBGROUPS * i;
+      if (own < KEYS / 16u) { score(own); }
     }
     workgroupBarrier();
     for (var i = 0u; i < LOADS; i++) {
@@ -128,6 +121,21 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   for (var i = 0u; i < ROW_TILES * OWN_DIMS; i++) { put_sums(sums[i], i, subgroup); }
   workgroupBarrier();
   finish(task, s, kv_head, lane);
+}
+
+// Scores of a tile of keys.
+fn score(t: u32) {
+  var dots: array<Sums, ROW_TILES>;
+  for (var m = 0u; m < ROW_TILES; m++) { dots[m] = Sums(); }       // Dawn zeroes a variable but once, not each time
+  for (var d = 0u; d < DIM_TILES; d++) {
+    let keys = subgroupMatrixLoad<Right, col_major>(&tile, t * 16u * STRIDE + d * 2u, STRIDE);
+    for (var m = 0u; m < ROW_TILES; m++) {
+      dots[m] = subgroupMatrixMultiplyAccumulate(subgroupMatrixLoad<Left, row_major>(&queries, m * 16u * STRIDE + d * 2u, STRIDE), keys, dots[m]);
+    }
+  }
+  for (var m = 0u; m < ROW_TILES; m++) {
+    subgroupMatrixStore<row_major>(&scores, m * 16u * SCORE_STRIDE + t * 16u, dots[m], SCORE_STRIDE);
+  }
 }
 
 fn sum_of(flags: array<u32, SUBGROUPS>) -> u32 {

@@ -37,6 +37,8 @@ export interface AttentionOptions {
    * one per row on CPU drivers.
    */
   readonly workgroups?: number;
+  /** A way to attend that suits the cache. Default: what was measured best on its device. To measure others, see {@link matrixVariant}. */
+  readonly variant?: AttendVariant;
 }
 
 /** Tensors of one layer's attention. */
@@ -85,7 +87,7 @@ export class Attention {
     this.cache = cache;
     this.heads = heads;
     this.#device = cache.device;
-    this.#variant = attendVariant(cache);
+    this.#variant = options.variant ?? attendVariant(cache);
     const parts = options.chunk === undefined ? this.#variant.parts : undefined;
     this.#tiling = { chunk, reading, ...(parts ? { parts } : {}) };
     this.#workgroups = workgroups;

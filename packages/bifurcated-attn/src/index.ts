@@ -1,3 +1,10 @@
 export { Attention, type AttentionOptions, type AttentionTensors } from './attention.ts';
-export { attentionVariant } from './kernels.ts';
+export {
+  attentionVariant,
+  matrixVariant,
+  tileVariant,
+  type AttendVariant,
+  type Cached,
+  type MatrixLayout,
+} from './kernels.ts';
 export { planStep, type ReadBytes, type StepPlan, type Tiling } from './plan.ts';

@@ -1,5 +1,6 @@
 import type { KvCache, KvLayout } from '@ensample/kv-cache';
 import { bytesPerElement } from '@ensample/tensor';
+import { attendFew } from './attend-few.wgsl.ts';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
 import { attendTile } from './attend-tile.wgsl.ts';
 import { attendThread, attendTiles } from './attend.wgsl.ts';
@@ -20,18 +21,28 @@ export interface AttendVariant {
 
 const matrixExtensions = ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'];
 
-/** Workgroups of one layer that fill a large GPU once. */
-const residentWorkgroups = 512;
+/** How `attendMatrix` is laid out. */
+export interface MatrixLayout {
+  /** Query vectors of a task, at most: a multiple of 16, the size of a matrix. */
+  readonly vectors: number;
+  /** Tasks of up to so many query vectors go without matrices. */
+  readonly few: number;
+  /** Keys of a round, a multiple of 16. */
+  readonly keys: number;
+  /** Subgroups of a workgroup. */
+  readonly subgroups: number;
+  /** Workgroups of one layer that long stretches are split into. */
+  readonly workgroups: number;
+}
 
-/** Query vectors of a task of `attendMatrix`, a tile of a subgroup matrix, and keys of its round. */
-const tileVectors = 16;
-const roundKeys = 32;
+/** Measured on an H100 (docs/performance-log.md). */
+const matrixLayout: MatrixLayout = { vectors: 16, few: 4, keys: 32, subgroups: 4, workgroups: 512 };
 
 /** Workgroup memory that `attendMatrix` takes: queries and keys, scores, weights and what it notes by vector. */
-function matrixBytes(headDim: number): number {
-  const tiles = 2 * (tileVectors + roundKeys) * (headDim + 8);
-  const scores = 4 * tileVectors * (Math.max(roundKeys, headDim) + 8);
-  return tiles + scores + 2 * tileVectors * (roundKeys + 8) + 16 * tileVectors + 128;
+function matrixBytes({ vectors, keys, few, subgroups }: MatrixLayout, headDim: number): number {
+  const tiles = 2 * (vectors + keys) * (headDim + 8);
+  const scores = 4 * vectors * (Math.max(keys, headDim) + 8);
+  return tiles + scores + 2 * vectors * (keys + 8) + 16 * vectors + 8 * few * subgroups + 128;
 }
 
 /** Keys of a round of `attendTile`: what fits in the 16 KiB of workgroup memory that every device has, up to 32. */
@@ -41,7 +52,7 @@ function tileKeys(vectors: number, headDim: number, elementBytes: number): numbe
 }
 
 /** What the choice of a variant depends on. */
-type Cached = Pick<KvCache, 'device' | 'dtype'> & {
+export type Cached = Pick<KvCache, 'device' | 'dtype'> & {
   readonly layout: Pick<KvLayout, 'headDim' | 'kvHeads'>;
 };
 
@@ -52,33 +63,46 @@ export function attentionVariant(cache: Cached): string {
 }
 
 /** The variant for a cache: what its device's tier has, as far as element type and head size suit it. */
-export function attendVariant({ device, dtype, layout }: Cached): AttendVariant {
+export function attendVariant(cache: Cached): AttendVariant {
+  const { attention } = cache.device.tier;
+  if (attention === 'thread') return threadVariant(cache);
+  return (attention === 'matrix' ? matrixVariant(cache) : undefined) ?? tileVariant(cache);
+}
+
+function threadVariant({ dtype }: Cached): AttendVariant {
+  return { name: 'thread', body: attendThread, unit: `vec4<${dtype}>`, vectors: 16, extensions: [] };
+}
+
+/** Attention by subgroup matrices; undefined where element type, head size or workgroup memory do not suit it. */
+export function matrixVariant(
+  { device, dtype, layout }: Cached,
+  shape: MatrixLayout = matrixLayout,
+): AttendVariant | undefined {
   const { headDim, kvHeads } = layout;
-  const unit = `vec4<${dtype}>`;
-  if (device.tier.attention === 'thread') {
-    return { name: 'thread', body: attendThread, unit, vectors: 16, extensions: [] };
-  }
+  const { vectors, few, keys, subgroups, workgroups } = shape;
   const room = device.gpu.limits.maxComputeWorkgroupStorageSize;
-  const fits = headDim % 16 === 0 && matrixBytes(headDim) <= room;
-  if (device.tier.attention === 'matrix' && dtype === 'f16' && fits) {
-    return {
-      name: 'matrix',
-      body: attendTiles + attendMatrix,
-      unit: 'vec4u',
-      vectors: tileVectors,
-      parts: Math.max(1, Math.floor(residentWorkgroups / kvHeads)),
-      extensions: matrixExtensions,
-    };
-  }
+  if (dtype !== 'f16' || headDim % 16 !== 0 || matrixBytes(shape, headDim) > room) return undefined;
+  return {
+    name: 'matrix',
+    body: attendTiles + attendMatrix + attendFew,
+    unit: 'vec4u',
+    vectors,
+    parts: Math.max(1, Math.floor(workgroups / kvHeads)),
+    extensions: matrixExtensions,
+    constants: { KEYS: keys, SUBGROUPS: subgroups, FEW: few },
+  };
+}
+
+/** Attention by FMA: for every GPU, element type and head size. */
+export function tileVariant({ dtype, layout: { headDim } }: Cached): AttendVariant {
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
   const vectors = headDim > 128 ? 8 : 16;
-  const keys = tileKeys(vectors, headDim, bytesPerElement[dtype]);
   return {
     name: 'tile',
     body: attendTiles + attendTile,
-    unit,
+    unit: `vec4<${dtype}>`,
     vectors,
     extensions: [],
-    constants: { KEYS: keys },
+    constants: { KEYS: tileKeys(vectors, headDim, bytesPerElement[dtype]) },
   };
 }

@@ -21,9 +21,9 @@ export {
   type Batch,
   type RopeShape,
 } from './kernels/elementwise.ts';
-export { matmul, productVariant, type Operands } from './kernels/matmul.ts';
-export { partialSums } from './kernels/matmul-matrix.ts';
-export type { Store } from './kernels/product.ts';
+export { matmul, productVariant, type Operands, type ProductOptions } from './kernels/matmul.ts';
+export { matrixProduct, partialSums, type MatrixUse, type ProductLayout } from './kernels/matmul-matrix.ts';
+export type { Product, ProductShape, Store, Variant } from './kernels/product.ts';
 export {
   columnMultiple,
   emptyMatrix,

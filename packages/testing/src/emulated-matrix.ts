@@ -51,8 +51,8 @@ var<private> emulated_nan: u32 = 0x7fc00000u;
 
 fn emulated_row(i: u32) -> u32 { return 2u * i + emulated_lane / 16u % 2u; }
 fn emulated_column() -> u32 { return emulated_lane % 16u; }
-// Compilers do not see that this is n: loops up to it are not unrolled, which takes lavapipe seconds.
-fn emulated_bound(n: u32) -> u32 { return n + emulated_lane / 65536u; }
+// Compilers do not see that this is n: loops up to it are not unrolled, which takes lavapipe minutes.
+fn emulated_bound(n: u32) -> u32 { return n + arrayLength(&STORAGE) / 0xffffffffu; }
 
 var<workgroup> emulated_room: array<u32, WORKGROUP>;
 
@@ -85,6 +85,18 @@ fn emulated_subgroupMax(value: u32) -> u32 {
   return most;
 }
 fn emulated_subgroupAny(value: bool) -> bool { return emulated_subgroupMax(select(0u, 1u, value)) > 0u; }
+`;
+
+/** Vectors that are shuffled. */
+const across = /* wgsl */ `
+var<workgroup> emulated_vectors: array<vec4f, WORKGROUP>;
+
+fn emulated_across(v: vec4f, mask: u32) -> vec4f {
+  workgroupBarrier();
+  emulated_vectors[emulated_lane] = v;
+  workgroupBarrier();
+  return emulated_vectors[emulated_lane / 32u * 32u + ((emulated_lane % 32u) ^ mask)];
+}
 `;
 
 const multiply = /* wgsl */ `
@@ -167,7 +179,8 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
 /**
  * WGSL whose matrices are arrays, of which each invocation holds a part, and whose subgroups have 32 invocations whatever the
  * driver's have: they meet in workgroup memory, so that a kernel has more barriers than it asks for. Each invocation's index
- * must be \`lane\` in \`main\`, and built-ins of subgroups be called by all. A matrix that is not within its array loads as NaN.
+ * must be \`lane\` in \`main\`, and built-ins of subgroups be called by all; a vec4f is shuffled by a function \`across(v, mask)\`
+ * alone. A matrix that is not within its array loads as NaN.
  *
  * Code without matrices and subgroups of a given size is left as it is.
  */
@@ -190,10 +203,18 @@ export function emulated(code: string): string {
       define(`${type}_${order}`, array),
     )
     .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define('store', array))
+    .replace('return subgroupShuffleXor(v, mask);', 'return emulated_across(v, mask);')
     .replace(/\bsubgroup(Add|Min|Max|Any|ShuffleXor)\(/g, 'emulated_subgroup$1(')
+    .replace(/; (\w+) < ([^;]+); \1\+\+\)/g, '; $1 < emulated_bound($2); $1++)')
     .replace(/fn main\([^{]*\{/, '$& emulated_lane = lane;');
+  const storage = /var<storage, read> (\w+)/.exec(code)?.[1] ?? '';
   const width = /@workgroup_size\((\w+)\)/.exec(code)?.[1] ?? '';
-  return [body, emulation.replace('WORKGROUP', width), ...(matrices ? [multiply] : []), ...chunks].join('\n');
+  if (body.includes('emulated_across')) chunks.add(across);
+  if (matrices) chunks.add(multiply);
+  return [
+    body,
+    ...[emulation, ...chunks].map((chunk) => chunk.replace('WORKGROUP', width).replace('STORAGE', storage)),
+  ].join('\n');
 }
 
 /** Whether an array holds f16 as bits, and how many elements it has, in WGSL. */

@@ -23,35 +23,45 @@ import { operandPrelude, type Operand } from './operand.ts';
 import { storeChunks, type Product, type ProductShape, type Variant } from './product.ts';
 
 /** Workgroups that share the columns of a product of few outputs and many rows. */
-const slices = 4;
+const shares = 4;
 /** From so many outputs on a product fills a large GPU with one workgroup for 64 of them. */
 const manyOutputs = 16384;
 
-/** How a workgroup is laid out, in tiles of 16 × 16; see the kernel. */
-interface Layout {
+/** How a product is laid out on subgroup matrices of 16 × 16; see `matrixBody`. */
+export interface ProductLayout {
+  /** Tiles of rows and of outputs that a subgroup computes. */
   readonly rowTiles: number;
-  readonly rowGroups: number;
   readonly columnTiles: number;
+  /** Subgroups side by side, for other rows and for other outputs. */
+  readonly rowGroups: number;
   readonly columnGroups: number;
+  /** Subgroups of a workgroup that share the columns of W, and workgroups that do. */
   readonly splits: number;
+  readonly slices: number;
+  /** Columns of a split that a round takes. */
   readonly depth: number;
+  /** Rounds that workgroup memory holds: with two, a barrier a round does. */
+  readonly buffers: 1 | 2;
 }
 
 /** Which products a layout is for. Thresholds are measured (docs/performance-log.md). */
-interface Use {
+export interface MatrixUse {
   /** Rows. */
   readonly most: number;
   /** Outputs, at least. */
   readonly outputs?: number;
-  readonly finish: 'at once' | 'in turns' | 'slices';
 }
 
-const one: Layout = { rowTiles: 1, rowGroups: 1, columnTiles: 1, columnGroups: 4, splits: 1, depth: 64 };
-const shared: Layout = { ...one, columnGroups: 2, splits: 4 };
-const two: Layout = { ...one, rowTiles: 2 };
-const four: Layout = { ...two, rowGroups: 2 };
-const eight: Layout = { ...one, rowTiles: 4, rowGroups: 2 };
-const wide: Layout = { ...eight, columnTiles: 2 };
+const one: ProductLayout = {
+  ...{ rowTiles: 1, columnTiles: 1, rowGroups: 1, columnGroups: 4 },
+  ...{ splits: 1, slices: 1, depth: 64, buffers: 1 },
+};
+const shared: ProductLayout = { ...one, columnGroups: 2, splits: 4 };
+const two: ProductLayout = { ...one, rowTiles: 2 };
+const four: ProductLayout = { ...two, rowGroups: 2 };
+const eight: ProductLayout = { ...one, rowTiles: 4, rowGroups: 2 };
+const wide: ProductLayout = { ...eight, columnTiles: 2 };
+const sliced = (layout: ProductLayout): ProductLayout => ({ ...layout, slices: shares });
 
 /** Rows of products that workgroups share. */
 const fewest = 17;
@@ -61,7 +71,7 @@ const most = 128;
 export function sharedSums({ tier }: Device, rows: number, outputs: number): number {
   const many = rows <= 32 ? 2 * manyOutputs : manyOutputs;
   if (tier.matmul !== 'matrix' || rows < fewest || rows > most || outputs >= many) return 0;
-  return slices * paddedRows(rows) * paddedOutputs(outputs);
+  return shares * paddedRows(rows) * paddedOutputs(outputs);
 }
 
 /**
@@ -110,23 +120,29 @@ function row(rows: number, formats: readonly WeightFormat[]): Variant {
   };
 }
 
-const finishes = { 'at once': finishAtOnce, 'in turns': finishInTurns, slices: finishSlice } as const;
-
-function constantsOf(layout: Layout): Record<string, number> {
-  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
+function constantsOf(layout: ProductLayout): Record<string, number> {
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth, buffers } = layout;
   return {
     ...{ ROW_TILES: rowTiles, ROW_GROUPS: rowGroups, COLUMN_TILES: columnTiles },
-    ...{ COLUMN_GROUPS: columnGroups, SPLITS: splits, DEPTH: depth },
+    ...{ COLUMN_GROUPS: columnGroups, SPLITS: splits, SLICES: slices, DEPTH: depth, BUFFERS: buffers },
   };
 }
 
+/** How sums leave a kernel, and how many of them workgroup memory holds then. */
+function finishOf(layout: ProductLayout): { readonly body: string; readonly sums: number } {
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices } = layout;
+  if (slices > 1) return { body: finishSlice, sums: 0 };
+  const groups = rowGroups * columnGroups;
+  const tiles = rowTiles * columnTiles;
+  if (tiles === 8) return { body: finishInTurns, sums: 256 * groups };
+  return { body: finishAtOnce, sums: 256 * groups * tiles * splits };
+}
+
 /** Workgroup memory that a kernel takes. */
-function workgroupBytes(layout: Layout, finish: Use['finish']): number {
-  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
-  const rows = 16 * rowTiles * rowGroups;
-  const outputs = 16 * columnTiles * columnGroups;
-  const sums = { 'at once': splits * rows * outputs, 'in turns': rowGroups * columnGroups * 256, slices: 0 };
-  return 16 * (rows + outputs) * ((depth * splits) / 8 + 1) + 4 * sums[finish];
+function workgroupBytes(layout: ProductLayout): number {
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth, buffers } = layout;
+  const tiles = rowTiles * rowGroups + columnTiles * columnGroups;
+  return 256 * buffers * tiles * ((depth * splits) / 8 + 1) + 4 * finishOf(layout).sums;
 }
 
 /** A kernel of `matrixBody`, with `bindings` for where its results go. */
@@ -152,34 +168,35 @@ function matrixKernel(
   );
 }
 
-function matrix(layout: Layout, { most: rows, outputs = 0, finish }: Use): Variant {
-  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
-  const parts = finish === 'slices' ? slices : 1;
+/** Products with one layout. */
+export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }: MatrixUse): Variant {
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth } = layout;
   const tileRows = 16 * rowTiles * rowGroups;
   const tileOutputs = 16 * columnTiles * columnGroups;
   const grid = (shape: ProductShape) =>
-    [Math.ceil(shape.outputs / tileOutputs), Math.ceil(shape.rows / tileRows), parts] as const;
-  const bytes = workgroupBytes(layout, finish);
-  const name = `matrix${tileRows}x${tileOutputs}${parts > 1 ? '_slices' : ''}`;
-  const constants = { ...constantsOf(layout), SLICES: parts };
+    [Math.ceil(shape.outputs / tileOutputs), Math.ceil(shape.rows / tileRows), slices] as const;
+  const name = `matrix${tileRows}x${tileOutputs}${slices > 1 ? '_slices' : ''}`;
+  const bytes = workgroupBytes(layout);
+  const constants = constantsOf(layout);
+  const { body } = finishOf(layout);
   return {
     name,
     takes: (shape, partial, limits) =>
       bytes <= limits.maxComputeWorkgroupStorageSize &&
       shape.rows <= rows &&
       shape.outputs >= outputs &&
-      shape.columns % (depth * splits * parts) === 0 &&
-      (partial || parts === 1),
+      shape.columns % (depth * splits * slices) === 0 &&
+      (partial || slices === 1),
     record: (pass, tensors, shape, product) => {
-      if (parts === 1) {
-        const chunks = [matrixBindings, ...storeChunks(product), finishes[finish]];
+      if (slices === 1) {
+        const chunks = [matrixBindings, ...storeChunks(product), body];
         pass.run(matrixKernel(name, product, constants, ...chunks), tensors, grid(shape));
         return;
       }
       const sizes = { ROWS: paddedRows(shape.rows), PARTIAL_STRIDE: paddedOutputs(shape.outputs) };
-      const sliced = { ...constants, ...sizes };
-      pass.run(matrixKernel(name, product, sliced, sliceBindings, finishSlice), tensors, grid(shape));
-      pass.run(addSlices(product, { ...sizes, SLICES: parts }), tensors, [
+      const code = matrixKernel(name, product, { ...constants, ...sizes }, sliceBindings, body);
+      pass.run(code, tensors, grid(shape));
+      pass.run(addSlices(product, { ...sizes, SLICES: slices }), tensors, [
         Math.ceil(shape.outputs / 2 / 64),
         shape.rows,
       ]);
@@ -196,13 +213,13 @@ function addSlices(product: Product, constants: Record<string, number>): Kernel 
 export const matrixVariants: readonly Variant[] = [
   row(1, ['f32', 'f16', 'int8', 'int4']),
   row(2, ['f32', 'f16', 'int8']),
-  matrix(one, { most: 16, outputs: manyOutputs, finish: 'at once' }),
-  matrix(shared, { most: 16, finish: 'at once' }),
-  matrix(one, { most: 16, finish: 'at once' }),
-  matrix(two, { most: 32, finish: 'slices' }),
-  matrix(two, { most: 32, finish: 'at once' }),
-  matrix(four, { most: 64, finish: 'slices' }),
-  matrix(four, { most: 64, finish: 'at once' }),
-  matrix(eight, { most, finish: 'slices' }),
-  matrix(wide, { most: Infinity, finish: 'in turns' }),
+  matrixProduct(one, { most: 16, outputs: manyOutputs }),
+  matrixProduct(shared, { most: 16 }),
+  matrixProduct(one, { most: 16 }),
+  matrixProduct(sliced(two), { most: 32 }),
+  matrixProduct(two, { most: 32 }),
+  matrixProduct(sliced(four), { most: 64 }),
+  matrixProduct(four, { most: 64 }),
+  matrixProduct(sliced(eight), { most }),
+  matrixProduct(wide, { most: Infinity }),
 ];

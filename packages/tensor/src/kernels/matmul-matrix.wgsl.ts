@@ -3,7 +3,8 @@
  * 16 · ROW_TILES · ROW_GROUPS rows × 16 · COLUMN_TILES · COLUMN_GROUPS outputs, a subgroup ROW_TILES × COLUMN_TILES tiles
  * of them. The columns of W are shared between SPLITS subgroups, which add up their sums at the end, and between SLICES
  * workgroups, whose sums another kernel adds up. Weights and operands go through workgroup memory as f16, DEPTH columns of
- * each split a round; the next round's are loaded while this one's are used.
+ * each split a round; the next round's are loaded while this one's are used. With two BUFFERS rounds take turns, and one
+ * barrier a round does.
  *
  * Loops over \`sums\` hold no barrier: compilers unroll only such, and an indexed matrix would live in memory. Tiles are
  * arrays of 16 bytes, not of f16, so that where indexes are checked there are few (docs/performance-log.md).
@@ -23,8 +24,10 @@ const X_UNITS = COLUMNS / 8u;
 const W_LOADS = (OUTPUTS * W_UNITS + WIDTH - 1u) / WIDTH;          // an invocation's, a round
 const EVEN = OUTPUTS * W_UNITS % WIDTH == 0u;
 const X_LOADS = TILE_ROWS * X_UNITS / WIDTH;
-var<workgroup> w_tile: array<vec4u, OUTPUTS * STRIDE>;
-var<workgroup> x_tile: array<vec4u, TILE_ROWS * STRIDE>;
+const W_SIZE = OUTPUTS * STRIDE;
+const X_SIZE = TILE_ROWS * STRIDE;
+var<workgroup> w_tile: array<vec4u, BUFFERS * W_SIZE>;
+var<workgroup> x_tile: array<vec4u, BUFFERS * X_SIZE>;
 
 fn split_of(subgroup: u32) -> u32 { return subgroup / (ROW_GROUPS * COLUMN_GROUPS); }
 fn row_tile_of(subgroup: u32) -> u32 { return subgroup / COLUMN_GROUPS % ROW_GROUPS * ROW_TILES; }
@@ -55,15 +58,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     v[i] = load_x(x_at[i] + begin / 8u);
   }
   for (var k = begin; k < end; k += COLUMNS) {
+    let buffer = (k - begin) / COLUMNS % BUFFERS;
     for (var i = 0u; i < W_LOADS; i++) {
       let unit = lane + WIDTH * i;
       if (EVEN || unit < OUTPUTS * W_UNITS) {
-        unpack_w(unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), w[i]);
+        unpack_w(buffer * W_SIZE + unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), w[i]);
       }
     }
     for (var i = 0u; i < X_LOADS; i++) {
       let unit = lane + WIDTH * i;
-      x_tile[unit / X_UNITS * STRIDE + unit % X_UNITS] = v[i];
+      x_tile[buffer * X_SIZE + unit / X_UNITS * STRIDE + unit % X_UNITS] = v[i];
     }
     workgroupBarrier();
     let next = min(k + COLUMNS, end - COLUMNS);
@@ -73,16 +77,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       let c = split * (DEPTH / 8u) + d;
       var a: array<Left, ROW_TILES>;
       for (var m = 0u; m < ROW_TILES; m++) {
-        a[m] = subgroupMatrixLoad<Left, row_major>(&x_tile, (row_tile + m) * 16u * STRIDE + c, STRIDE);
+        a[m] = subgroupMatrixLoad<Left, row_major>(&x_tile, buffer * X_SIZE + (row_tile + m) * 16u * STRIDE + c, STRIDE);
       }
       for (var n = 0u; n < COLUMN_TILES; n++) {
-        let b = subgroupMatrixLoad<Right, col_major>(&w_tile, (column_tile + n) * 16u * STRIDE + c, STRIDE);
+        let b = subgroupMatrixLoad<Right, col_major>(&w_tile, buffer * W_SIZE + (column_tile + n) * 16u * STRIDE + c, STRIDE);
         for (var m = 0u; m < ROW_TILES; m++) {
           sums[m * COLUMN_TILES + n] = subgroupMatrixMultiplyAccumulate(a[m], b, sums[m * COLUMN_TILES + n]);
         }
       }
     }
-    workgroupBarrier();
+    if (BUFFERS == 1u) { workgroupBarrier(); }
   }
   finish(&sums, group, lane);
 }

@@ -19,7 +19,7 @@ function common(product: Product): string[] {
 }
 
 /** A variant of one kernel for up to `rows` rows. */
-function variant(
+function single(
   name: string,
   rows: number,
   code: (tier: Tier, product: Product) => Kernel,
@@ -35,7 +35,7 @@ function variant(
 
 function vector(rows: number): Variant {
   const name = `vector${rows}`;
-  return variant(
+  return single(
     name,
     rows,
     (tier, product) =>
@@ -53,7 +53,7 @@ function vector(rows: number): Variant {
 
 function thread(rows: number, body: string, most: number = rows): Variant {
   const name = `thread${rows}`;
-  return variant(
+  return single(
     name,
     most,
     (_tier, product) =>
@@ -71,7 +71,7 @@ function thread(rows: number, body: string, most: number = rows): Variant {
 
 function tile(rowTile: number, most: number): Variant {
   const name = `tile${16 * rowTile}`;
-  return variant(
+  return single(
     name,
     most,
     (_tier, product) =>
@@ -126,14 +126,24 @@ export interface Operands {
   readonly partial?: GpuTensor<'f32'> | undefined;
 }
 
+/** What a {@link matmul} is. */
+export interface ProductOptions {
+  /** Row capacity; the batch holds the actual count. */
+  readonly rows: number;
+  /** Default `'assign'`. */
+  readonly store?: Store;
+  /** A way to multiply that takes the shape. Default: what was measured best for it. To measure others, see {@link matrixProduct}. */
+  readonly variant?: Variant;
+}
+
 /**
  * Y[m, n] (+)= Σₖ X[m, k] · W[n, k], with x `[rows, columns]` and y `[rows, W.rows]` (`gated`: half as wide), sums in f32.
- * The kernel follows from the device's tier, the row capacity and the matrix; the batch holds the actual count of rows.
+ * The kernel follows from the device's tier, the row capacity and the matrix.
  */
 export function matmul(
   pass: Pass,
   { batch, x, weights, y, partial }: Operands,
-  { rows, store = 'assign' }: { rows: number; store?: Store },
+  { rows, store = 'assign', variant }: ProductOptions,
 ): void {
   const { device } = pass;
   invariant(
@@ -144,12 +154,8 @@ export function matmul(
   for (const { words, scales, dims, rows: outputs } of weights.blocks) {
     const shape = { rows, outputs, columns: weights.columns, format: weights.format };
     const room = sharedSums(device, rows, outputs);
-    const sums = room > 0 && partial && partial.byteLength >= 4 * room ? { partial } : undefined;
-    variantFor(device, shape, sums !== undefined).record(
-      pass,
-      { words, scales, batch, dims, x, y, ...sums },
-      shape,
-      product,
-    );
+    const shared = partial && room > 0 && partial.byteLength >= 4 * room;
+    const way = variant ?? variantFor(device, shape, shared ?? false);
+    way.record(pass, { words, scales, batch, dims, x, y, ...(partial && { partial }) }, shape, product);
   }
 }
