@@ -1,5 +1,5 @@
 import { Attention, type Tiling } from '@ensample/bifurcated-attn';
-import type { KvCache, Sequence } from '@ensample/kv-cache';
+import type { KvCache, RowPlace, Sequence } from '@ensample/kv-cache';
 import type { Decoder } from '@ensample/mixattn-model';
 import { createBatch, Recorder, type Device, type GpuTensor, type Recording } from '@ensample/tensor';
 
@@ -34,6 +34,26 @@ function token(position: number, vocab: number): number {
   return 5 + ((position * 2654435761) % (vocab - 5));
 }
 
+/** The batch of a step with `tokens` new tokens of each sequence. */
+export function batchWords(
+  sequences: readonly Sequence[],
+  places: readonly RowPlace[],
+  { tokens, vocab }: { readonly tokens: number; readonly vocab: number },
+): Uint32Array<ArrayBuffer> {
+  const rows = sequences.length * tokens;
+  const words = new Uint32Array(4 * (1 + rows));
+  words[0] = rows;
+  places.forEach(({ firstRow, leaf }, i) => {
+    const start = sequences[i]?.length ?? 0;
+    for (let j = 0; j < tokens; j++) {
+      // Samples differ in their tokens from the first on.
+      const entry = [token(start + j + 7919 * i, vocab), start + j, leaf, i];
+      words.set(entry, 4 * (1 + firstRow + j));
+    }
+  });
+  return words;
+}
+
 /** Records a step with new tokens of each sequence, which must be reserved. Nothing is committed: it can be repeated. */
 export async function recordStep(
   { device, decoder, cache }: Running,
@@ -45,17 +65,7 @@ export async function recordStep(
   const attention = new Attention(cache, { heads, reading, ...(chunk ? { chunk } : {}) });
   const places = attention.update(sequences.map((sequence) => ({ sequence, rows: tokens })));
   const batch = createBatch(device, rows);
-  const words = new Uint32Array(4 * (1 + rows));
-  words[0] = rows;
-  places.forEach(({ firstRow, leaf }, i) => {
-    const start = sequences[i]?.length ?? 0;
-    for (let j = 0; j < tokens; j++) {
-      // Samples differ in their tokens from the first on.
-      const entry = [token(start + j + 7919 * i, vocabSize), start + j, leaf, i];
-      words.set(entry, 4 * (1 + firstRow + j));
-    }
-  });
-  device.write(batch, words);
+  device.write(batch, batchWords(sequences, places, { tokens, vocab: vocabSize }));
   const logits = device.tensor('f32', [rows, vocabSize]);
   const activations = decoder.activations(rows);
   const recorder = new Recorder(device);

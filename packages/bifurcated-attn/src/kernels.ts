@@ -45,6 +45,13 @@ function matrixBytes({ vectors, keys, few, subgroups }: MatrixLayout, headDim: n
   return tiles + scores + 2 * vectors * (keys + 8) + 16 * vectors + 8 * few * subgroups + 128;
 }
 
+/** Whether the kernel has such a layout: invocations share a vector's softmax evenly, and sums of few vectors fit where scores lie. */
+function isLayout({ vectors, keys, few, subgroups }: MatrixLayout, headDim: number): boolean {
+  const sharing = (32 * subgroups) / vectors;
+  const room = vectors * (Math.max(keys, headDim) + 8);
+  return Number.isInteger(sharing) && keys % sharing === 0 && few * subgroups * headDim <= room;
+}
+
 /** Keys of a round of `attendTile`: what fits in the 16 KiB of workgroup memory that every device has, up to 32. */
 function tileKeys(vectors: number, headDim: number, elementBytes: number): number {
   const bytes = (keys: number) => 4 * vectors * (headDim + keys + 3) + keys * (headDim + 4) * elementBytes;
@@ -73,7 +80,7 @@ function threadVariant({ dtype }: Cached): AttendVariant {
   return { name: 'thread', body: attendThread, unit: `vec4<${dtype}>`, vectors: 16, extensions: [] };
 }
 
-/** Attention by subgroup matrices; undefined where element type, head size or workgroup memory do not suit it. */
+/** Attention by subgroup matrices; undefined where element type, head size, workgroup memory or the layout do not suit it. */
 export function matrixVariant(
   { device, dtype, layout }: Cached,
   shape: MatrixLayout = matrixLayout,
@@ -81,7 +88,8 @@ export function matrixVariant(
   const { headDim, kvHeads } = layout;
   const { vectors, few, keys, subgroups, workgroups } = shape;
   const room = device.gpu.limits.maxComputeWorkgroupStorageSize;
-  if (dtype !== 'f16' || headDim % 16 !== 0 || matrixBytes(shape, headDim) > room) return undefined;
+  const fits = matrixBytes(shape, headDim) <= room && isLayout(shape, headDim);
+  if (dtype !== 'f16' || headDim % 16 !== 0 || !fits) return undefined;
   return {
     name: 'matrix',
     body: attendTiles + attendMatrix + attendFew,

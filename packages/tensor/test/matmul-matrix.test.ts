@@ -1,10 +1,12 @@
 import {
   matmul,
+  matrixProduct,
   partialSums,
   uploadMatrix,
   type Device,
   type Operands,
   type Pass,
+  type ProductLayout,
   type Store,
 } from '@ensample/tensor';
 import {
@@ -73,7 +75,7 @@ async function check(
       ...{ batch: own(uploadBatch(device, new Array(active).fill({}), capacity)), y },
       x: own(uploadValues(device, xType, [capacity, width], x)),
       weights: own(uploadMatrix(device, host)),
-      partial: own(device.tensor<'f32'>('f32', [Math.max(1, room)])),
+      partial: own(device.tensor<'f32'>('f32', [Math.max(2 * 64 * 128, room)])),
     };
     const shape = { rows: capacity, outputs, columns: width, format };
     await compute(device, (pass) => record(pass, tensors, shape));
@@ -117,6 +119,36 @@ await onEmulatedMatrix((device) => {
         variant.record(pass, { ...tensors, words, scales, dims, partial: partial! }, shape, product);
       });
     });
+  });
+
+  // No shape is given these: `bench gpu --only tune-matmul` tries them on a card.
+  const others: Record<string, ProductLayout> = {
+    'two buffers, a subgroup a workgroup': {
+      ...{ rowTiles: 1, columnTiles: 2, rowGroups: 1, columnGroups: 1 },
+      ...{ splits: 1, slices: 1, depth: 64, buffers: 2 },
+    },
+    'two buffers, slices': {
+      ...{ rowTiles: 2, columnTiles: 1, rowGroups: 1, columnGroups: 2 },
+      ...{ splits: 1, slices: 2, depth: 32, buffers: 2 },
+    },
+  };
+  test.each(Object.entries(others))('%s', async (_, layout) => {
+    const variant = matrixProduct(layout, { most: 50 });
+    for (const rows of [7, 50]) {
+      const run = { capacity: rows, active: rows, columns: 256 };
+      await check(device(), products[1]!, [run], (pass, tensors, shape) =>
+        matmul(pass, tensors, { rows: shape.rows, store: 'accumulate', variant }),
+      );
+    }
+  });
+
+  test('a layout that the kernel does not have is refused', () => {
+    const layout = others['two buffers, slices']!;
+    const make = (change: Partial<ProductLayout>) => () =>
+      matrixProduct({ ...layout, ...change }, { most: 16 });
+    expect(make({ rowTiles: 4, columnTiles: 4 })).toThrow('up to 4 tiles');
+    expect(make({ rowTiles: 1, columnGroups: 8 })).toThrow('loads of operands');
+    expect(make({ splits: 2 })).toThrow('splits are added up');
   });
 
   test('matmul chooses among them by rows, columns and room', async () => {

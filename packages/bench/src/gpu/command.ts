@@ -12,6 +12,9 @@ import { productJobs } from './products.ts';
 import { Report } from './report.ts';
 import { samplingJobs } from './sampling.ts';
 import { speculationJobs } from './speculation.ts';
+import { stagingJobs } from './staging.ts';
+import { attentionTuning } from './tune/attention.ts';
+import { productTuning } from './tune/products.ts';
 
 /** The parts of the benchmark, by the name that `--only` takes. */
 export const sections: Readonly<Record<string, Section>> = {
@@ -22,6 +25,13 @@ export const sections: Readonly<Record<string, Section>> = {
   sampling: samplingJobs,
   speculation: speculationJobs,
   mixattention: mixAttentionJobs,
+};
+
+/** What is run only where `--only` names it: it tells how kernels could be faster, not how fast they are. */
+export const studies: Readonly<Record<string, Section>> = {
+  staging: stagingJobs,
+  'tune-attention': attentionTuning,
+  'tune-matmul': productTuning,
 };
 
 const formats: Readonly<Record<string, DrawnFormat>> = { f16: 'f16', int8: 'int8', int4: 'int4' };
@@ -42,7 +52,11 @@ export const gpu: SubCommandsDef[string] = defineCommand({
   },
   args: {
     ...{ adapter, tier, device, results },
-    only: { type: 'string', description: 'sections to run', default: Object.keys(sections).join() },
+    only: {
+      type: 'string',
+      description: `sections to run; also ${Object.keys(studies).join(', ')}`,
+      default: Object.keys(sections).join(),
+    },
     shapes: { type: 'string', description: '7b, 8b-gqa, 300m, tiny', default: '7b,8b-gqa' },
     weights: { type: 'string', description: 'f16, int8, int4', default: 'f16,int8,int4' },
     contexts: { type: 'string', description: 'tokens of the prompt', default: '8192,1024,16384,32768' },
@@ -60,7 +74,7 @@ export const gpu: SubCommandsDef[string] = defineCommand({
     unchecked: { type: 'boolean', description: 'shaders do not check bounds (Node only)', default: false },
   },
   async run({ args }) {
-    const chosen = args.only.split(',').map((name) => oneOf('--only', name, sections));
+    const chosen = args.only.split(',').map((name) => oneOf('--only', name, { ...sections, ...studies }));
     const options = optionsOf(args);
     const device = await openDevice(args);
     try {

@@ -1,6 +1,6 @@
-import { KvCache, type Sequence } from '@ensample/kv-cache';
+import { KvCache, type KvLayout, type Sequence } from '@ensample/kv-cache';
 import type { Decoder } from '@ensample/mixattn-model';
-import { OutOfMemoryError, type Recording } from '@ensample/tensor';
+import { OutOfMemoryError, type Device, type Recording } from '@ensample/tensor';
 import { median } from '../results.ts';
 import { compareReadings, recordStep, type Running, type Step } from '../step.ts';
 import { layerParameters, tableFormat, weightBytes, type DrawnFormat } from '../synthetic.ts';
@@ -67,7 +67,8 @@ export async function benchDecode(bench: Bench, one: DecodeCase): Promise<void> 
       await withPrompt(bench, decoder, { context, n: most }, async (running, prompt) => {
         for (const n of counts) {
           await attempt(bench, name(n), async () => {
-            await bench.report.add(await decodeRow(bench, running, prompt, { ...one, n }));
+            const measure = (leaves: readonly Sequence[]) => decodeRow(bench, running, leaves, one);
+            await bench.report.add(await withSamples(prompt, n, measure));
           });
         }
       });
@@ -93,14 +94,33 @@ async function checked(bench: Bench, { shape, weights }: DecodeCase): Promise<vo
   await check;
 }
 
+/** How large a prompt is, and what samples have of their own. */
+interface PromptSize {
+  readonly context: number;
+  readonly n: number;
+  readonly leafTokens?: number;
+}
+
 /** Runs `use` with a random prompt of `context` tokens, and room for n samples. */
-export async function withPrompt(
+export function withPrompt(
   { device }: Bench,
   decoder: Decoder,
-  { context, n, leafTokens = own + 1 }: { context: number; n: number; leafTokens?: number },
+  size: PromptSize,
   use: (running: Running, prompt: Sequence) => Promise<void>,
 ): Promise<void> {
-  const cache = new KvCache(device, decoder.layout);
+  return withPromptKv(device, decoder.layout, size, (cache, prompt) =>
+    use({ device, decoder, cache }, prompt),
+  );
+}
+
+/** The same without a model. */
+export async function withPromptKv(
+  device: Device,
+  layout: KvLayout,
+  { context, n, leafTokens = own + 1 }: PromptSize,
+  use: (cache: KvCache, prompt: Sequence) => Promise<void>,
+): Promise<void> {
+  const cache = new KvCache(device, layout);
   try {
     await device.checkMemory(`the KV of ${context} tokens and ${n} samples`, () => {
       const leaf = (kind: KvCache['kinds'][number]) => cache.pagesFor(kind, leafTokens, leafTokens);
@@ -111,23 +131,37 @@ export async function withPrompt(
     prompt.reserve(context);
     prompt.commit(context);
     prompt.seal();
-    await use({ device, decoder, cache }, prompt);
+    await use(cache, prompt);
   } finally {
     cache.destroy();
+  }
+}
+
+/** Runs `use` with n samples of a prompt, each with tokens of its own. */
+export async function withSamples<T>(
+  prompt: Sequence,
+  n: number,
+  use: (leaves: readonly Sequence[]) => Promise<T>,
+): Promise<T> {
+  const leaves = Array.from({ length: n }, () => prompt.fork());
+  try {
+    for (const leaf of leaves) {
+      leaf.reserve(own + 1);
+      leaf.commit(own);
+    }
+    return await use(leaves);
+  } finally {
+    for (const leaf of leaves) leaf.release();
   }
 }
 
 async function decodeRow(
   bench: Bench,
   running: Running,
-  prompt: Sequence,
-  { shape, weights, context, n }: Omit<DecodeCase, 'n'> & { n: number },
+  leaves: readonly Sequence[],
+  { shape, weights, context }: Omit<DecodeCase, 'n'>,
 ): Promise<Row> {
-  const leaves = Array.from({ length: n }, () => prompt.fork());
-  for (const leaf of leaves) {
-    leaf.reserve(own + 1);
-    leaf.commit(own);
-  }
+  const n = leaves.length;
   const steps: Step[] = [];
   try {
     for (const reading of ['shared', 'per-sequence'] as const)
@@ -145,7 +179,6 @@ async function decodeRow(
     return { ...where, ms, ...plainly, floorMs, share: floorMs / ms, difference };
   } finally {
     for (const step of steps) step.destroy();
-    for (const leaf of leaves) leaf.release();
   }
 }
 

@@ -32,8 +32,8 @@ const allowedError = 1e-2;
 const checkedPairs = 8;
 const checkedRows = 8;
 
-/** One product of a section. */
-interface Product {
+/** A product to time. */
+export interface Product {
   readonly weights: DrawnFormat;
   readonly rows: number;
   readonly outputs: number;
@@ -65,8 +65,23 @@ export async function benchProducts(
   rowCounts: readonly number[],
   multiply: typeof matmul = matmul,
 ): Promise<void> {
-  const { device } = bench;
   const { weights, outputs, columns } = shape;
+  await withMatrices(bench, shape, async (matrices) => {
+    for (const rows of rowCounts) {
+      await attempt(bench, `matmul ${weights} ${rows} × ${outputs} × ${columns}`, async () => {
+        const room = partialSums(bench.device, rows, outputs);
+        await bench.report.add(await productRow(bench, { ...shape, rows }, matrices, { multiply, room }));
+      });
+    }
+  });
+}
+
+/** Runs `use` with random weights of a shape, in so many copies that none is in a cache when it is its turn again. */
+export async function withMatrices(
+  { device }: Bench,
+  { weights, outputs, columns }: Omit<Product, 'rows'>,
+  use: (matrices: readonly Matrix[]) => Promise<void>,
+): Promise<void> {
   const bytes = outputs * columns * weightBytes[weights];
   const count = isSoftware(device.info) ? 1 : Math.ceil(pool.bytes / bytes);
   const matrices: Matrix[] = [];
@@ -74,21 +89,22 @@ export async function benchProducts(
     for (let i = 0; i < Math.max(pool.matrices, count); i++) {
       matrices.push(await drawMatrix(device, { format: weights, rows: outputs, columns }, 1000 * (i + 1)));
     }
-    for (const rows of rowCounts) {
-      await attempt(bench, `matmul ${weights} ${rows} × ${outputs} × ${columns}`, async () => {
-        await bench.report.add(await productRow(bench, { ...shape, rows }, matrices, multiply));
-      });
-    }
+    await use(matrices);
   } finally {
     for (const matrix of matrices) matrix.destroy();
   }
 }
 
-async function productRow(
+/**
+ * Checks and times a product.
+ * @param way how to multiply, and elements of room for sums that workgroups share
+ * @throws Error where the product is wrong
+ */
+export async function productRow(
   { device, bandwidth, options }: Bench,
   product: Product,
   matrices: readonly Matrix[],
-  multiply: typeof matmul,
+  { multiply, room }: { readonly multiply: typeof matmul; readonly room: number },
 ): Promise<Row> {
   const { weights, rows, outputs, columns } = product;
   const batch = createBatch(device, rows);
@@ -96,7 +112,6 @@ async function productRow(
   const { operands } = device.tier;
   const x = device.tensor(operands, [rows, columns]);
   const y = device.tensor('f32', [rows, outputs]);
-  const room = partialSums(device, rows, outputs);
   const partial = room > 0 ? device.tensor('f32', [room]) : undefined;
   try {
     await draw(device, [{ tensor: x, values: operands, size: Math.sqrt(3), seed: 5 }]);

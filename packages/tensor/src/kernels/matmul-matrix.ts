@@ -1,4 +1,5 @@
 import type { Device } from '../device.ts';
+import { InvalidOptionError } from '../errors.ts';
 import { kernel, type Kernel, type Prelude } from '../kernel.ts';
 import {
   f16Loads,
@@ -138,6 +139,19 @@ function finishOf(layout: ProductLayout): { readonly body: string; readonly sums
   return { body: finishAtOnce, sums: 256 * groups * tiles * splits };
 }
 
+function checkLayout(layout: ProductLayout): void {
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth } = layout;
+  const width = 32 * rowGroups * columnGroups * splits;
+  const loads = (16 * rowTiles * rowGroups * depth * splits) / 8; // of operands, in a round
+  const wrong = (why: string) => new InvalidOptionError(`layout ${JSON.stringify(layout)}: ${why}`);
+  if (rowTiles * columnTiles > 4 && !(rowTiles === 4 && columnTiles === 2))
+    throw wrong('a subgroup has up to 4 tiles, or 4 × 2');
+  if (splits > 1 && (slices > 1 || rowTiles * columnTiles === 8))
+    throw wrong('splits are added up by a workgroup that holds all sums at once');
+  if (depth % 16 !== 0 || loads % width !== 0)
+    throw wrong(`${loads} loads of operands a round cannot be shared by ${width} invocations`);
+}
+
 /** Workgroup memory that a kernel takes. */
 function workgroupBytes(layout: ProductLayout): number {
   const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth, buffers } = layout;
@@ -168,8 +182,12 @@ function matrixKernel(
   );
 }
 
-/** Products with one layout. */
+/**
+ * Products with one layout, for tier `matrix`.
+ * @throws InvalidOptionError for a layout that the kernel does not have.
+ */
 export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }: MatrixUse): Variant {
+  checkLayout(layout);
   const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth } = layout;
   const tileRows = 16 * rowTiles * rowGroups;
   const tileOutputs = 16 * columnTiles * columnGroups;
@@ -177,12 +195,14 @@ export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }
     [Math.ceil(shape.outputs / tileOutputs), Math.ceil(shape.rows / tileRows), slices] as const;
   const name = `matrix${tileRows}x${tileOutputs}${slices > 1 ? '_slices' : ''}`;
   const bytes = workgroupBytes(layout);
+  const width = 32 * rowGroups * columnGroups * splits;
   const constants = constantsOf(layout);
   const { body } = finishOf(layout);
   return {
     name,
     takes: (shape, partial, limits) =>
       bytes <= limits.maxComputeWorkgroupStorageSize &&
+      width <= limits.maxComputeInvocationsPerWorkgroup &&
       shape.rows <= rows &&
       shape.outputs >= outputs &&
       shape.columns % (depth * splits * slices) === 0 &&
