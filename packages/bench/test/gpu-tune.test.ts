@@ -6,6 +6,7 @@ import { onEmulatedMatrix, testDevice } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
 import { runJobs, type Bench } from '../src/gpu/bench.ts';
 import { openBench } from '../src/gpu/command.ts';
+import { benchDirect } from '../src/gpu/direct.ts';
 import { Report } from '../src/gpu/report.ts';
 import { benchStaging } from '../src/gpu/staging.ts';
 import { tuneAttention } from '../src/gpu/tune/attention.ts';
@@ -84,6 +85,22 @@ await onEmulatedMatrix((device) => {
       expect(bench.report.skipped).toEqual([]);
       expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toBeGreaterThanOrEqual(5);
       expect(lines.filter((line) => line.startsWith('best: '))).toHaveLength(2);
+    });
+  });
+
+  test('matrices straight from storage are checked and timed', async () => {
+    await withBench(device(), async (bench) => {
+      const way = { columnTiles: 2, ahead: 2, subgroups: 4 };
+      const ways = (['tiles', 'rows'] as const).flatMap((order) =>
+        (['vec4u', 'f16'] as const).map((element) => ({ order, element, ...way })),
+      );
+      await benchDirect(bench, 96, 256, ways);
+      expect(bench.report.skipped).toEqual([]);
+      const errors = bench.report.rows
+        .filter(({ section }) => section === 'direct')
+        .map(({ error }) => error);
+      expect(errors).toHaveLength(4);
+      for (const error of errors) expect(error).toBeLessThan(1e-3);
     });
   });
 

@@ -222,5 +222,6 @@ function arrayOf(code: string, name: string): { readonly halved: boolean; readon
   const found = new RegExp(`var<[^>]*> ${name}: array<(\\w+)(?:, ([^>]*))?>;`).exec(code);
   if (!found) throw new Error(`no array ${name}`);
   const length = found[2] ? `(${found[2]})` : `arrayLength(&${name})`;
-  return { halved: found[1] === 'vec4u', length };
+  const element = new RegExp(`alias ${found[1]} = (.*);`).exec(code)?.[1] ?? found[1];
+  return { halved: element === 'vec4u', length };
 }
