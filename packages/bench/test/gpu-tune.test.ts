@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Device } from '@ensample/tensor';
-import { onEmulatedMatrix, testDevice } from '@ensample/testing';
+import { onEmulated, testDevice } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
 import { runJobs, type Bench } from '../src/gpu/bench.ts';
 import { openBench } from '../src/gpu/command.ts';
@@ -76,7 +76,7 @@ describe('on a software driver', () => {
   });
 });
 
-await onEmulatedMatrix((device) => {
+await onEmulated('matrix', (device) => {
   test('layouts of products are checked, timed and compared', async () => {
     await withBench(device(), async (bench, lines) => {
       const one = { rowTiles: [1], columnTiles: [1], rowGroups: [1], columnGroups: [1], splits: [1] };

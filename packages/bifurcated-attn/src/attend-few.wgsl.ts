@@ -1,23 +1,26 @@
 /**
- * Part of \`attendMatrix\`, for tasks of up to FEW query vectors, which would leave a matrix mostly empty: TEAM invocations
- * share a key, 16 bytes each, and every team goes through keys of its own with a softmax of its own. There is no barrier
- * before the end, where the teams' sums are joined through workgroup memory.
+ * For tasks of up to FEW query vectors, which would leave a tile of them mostly empty: a team of invocations shares a key,
+ * and every team goes through keys of its own with a softmax of its own, four keys at a time. There is no barrier before
+ * the end, where the teams' sums are joined: within JOIN invocations, which a subgroup has at least, by shuffles, beyond
+ * them through workgroup memory (\`put_joint\`, \`joint_quad\`: FEW · WIDTH / JOIN rows of HEAD_DIM).
  */
 export const attendFew = /* wgsl */ `
-const TEAM = select(select(32u, 16u, UNITS <= 16u), 8u, UNITS <= 8u);
+const TEAM = select(16u, 8u, UNITS <= 8u);
 const TEAMS = WIDTH / TEAM;
-const TURN = 4u * TEAMS;                                           // four keys of each team are on their way at once
-const_assert FEW * SUBGROUPS * HEAD_DIM <= VECTORS * SCORE_STRIDE;
+const OWN = (UNITS + TEAM - 1u) / TEAM;                            // units of a key that an invocation has
+const OWN_QUADS = OWN * UNIT_QUADS;
+const TURN = 4u * TEAMS;                                           // keys of a round
+const JOINTS = WIDTH / JOIN;
 
-var<workgroup> joint_top: array<f32, FEW * SUBGROUPS>;
-var<workgroup> joint_total: array<f32, FEW * SUBGROUPS>;
+var<workgroup> joint_top: array<f32, FEW * JOINTS>;
+var<workgroup> joint_total: array<f32, FEW * JOINTS>;
+var<workgroup> joint_weight: array<f32, FEW * JOINTS>;
 
 fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {
   let team = lane / TEAM;
-  let unit = min(lane % TEAM, UNITS - 1u);
-  var query: array<vec4f, 2u * FEW>;
-  var sums: array<vec4f, 2u * FEW>;
-  var position: array<u32, FEW>;
+  var query: array<vec4f, FEW * OWN_QUADS>;
+  var sums: array<vec4f, FEW * OWN_QUADS>;
+  var positions: array<u32, FEW>;
   var top: array<f32, FEW>;
   var total: array<f32, FEW>;
   var lowest = 0xffffffffu;
@@ -25,120 +28,114 @@ fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {
   for (var v = 0u; v < FEW; v++) {
     let vector = task.first + min(v, task.count - 1u);
     let row = s.first_row + vector / SHARE;
-    let start = row * (Q_STRIDE / 4u) + (kv_head * SHARE + vector % SHARE) * QUADS + 2u * unit;
-    let own = lane % TEAM == unit;                                 // an invocation without a unit counts for nothing
-    query[2u * v] = select(vec4f(), q[start] * SCALE, own);
-    query[2u * v + 1u] = select(vec4f(), q[start + 1u] * SCALE, own);
-    position[v] = batch[1u + row].y;
+    let start = row * (Q_STRIDE / 4u) + (kv_head * SHARE + vector % SHARE) * QUADS;
+    for (var i = 0u; i < OWN_QUADS; i++) {
+      query[v * OWN_QUADS + i] = select(vec4f(), q[start + min(own_quad(lane, i), QUADS - 1u)] * SCALE, own_quad(lane, i) < QUADS);
+    }
+    positions[v] = batch[1u + row].y;
     top[v] = LOWEST;
-    lowest = min(lowest, position[v]);
-    highest = max(highest, position[v]);
+    lowest = min(lowest, positions[v]);
+    highest = max(highest, positions[v]);
   }
   let span = seen_by(task, s, lowest, highest);
   for (var k = span.begin / TURN * TURN; k < span.end; k += TURN) {
-    var keys: array<vec4u, 4>;
-    var values: array<vec4u, 4>;
     let wanted = k + team + vec4u(0u, TEAMS, 2u * TEAMS, 3u * TEAMS);
     // Outside of the span another key is read: what lies there may be anything, and 0 · NaN is NaN.
     let read = clamp(wanted, vec4u(span.begin), vec4u(span.end - 1u));
+    var keys: array<KvUnit, 4u * OWN>;
+    var values: array<KvUnit, 4u * OWN>;
     for (var j = 0u; j < 4u; j++) {
-      let at = ((page_of(s, read[j]) * 2u * KV_HEADS + kv_head) * PAGE + read[j] % PAGE) * UNITS + unit;
-      keys[j] = kv[at];
-      values[j] = kv[at + VALUES];
+      let at = ((page_of(s, read[j]) * 2u * KV_HEADS + kv_head) * PAGE + read[j] % PAGE) * UNITS;
+      for (var i = 0u; i < OWN; i++) {
+        let unit = at + min(lane % TEAM + TEAM * i, UNITS - 1u);
+        keys[j * OWN + i] = kv[unit];
+        values[j * OWN + i] = kv[unit + VALUES];
+      }
     }
     for (var v = 0u; v < FEW; v++) {
       if (v < task.count) {
-        var score: vec4f;
+        var score = vec4f();
         for (var j = 0u; j < 4u; j++) {
-          score[j] = dot(query[2u * v], low(keys[j])) + dot(query[2u * v + 1u], high(keys[j]));
+          for (var i = 0u; i < OWN_QUADS; i++) {
+            score[j] += dot(query[v * OWN_QUADS + i], quad_of(keys[j * OWN + i / UNIT_QUADS], i % UNIT_QUADS));
+          }
         }
         for (var mask = 1u; mask < TEAM; mask *= 2u) { score += across(score, mask); }
         let at = wanted + s.base;
-        var visible = (wanted == read) & (at <= vec4u(position[v]));
-        if (WINDOW > 0u) { visible &= at + WINDOW > vec4u(position[v]); }
+        var visible = (wanted == read) & (at <= vec4u(positions[v]));
+        if (WINDOW > 0u) { visible &= at + WINDOW > vec4u(positions[v]); }
         score = select(vec4f(LOWEST), score, visible);
         let best = max(max(max(score.x, score.y), max(score.z, score.w)), top[v]);
         let weight = select(vec4f(), exp(score - best), visible);
         let shrink = exp(top[v] - best);
         top[v] = best;
         total[v] = total[v] * shrink + weight.x + weight.y + weight.z + weight.w;
-        var a = sums[2u * v] * shrink;
-        var b = sums[2u * v + 1u] * shrink;
-        for (var j = 0u; j < 4u; j++) {
-          a += weight[j] * low(values[j]);
-          b += weight[j] * high(values[j]);
+        for (var i = 0u; i < OWN_QUADS; i++) {
+          var sum = sums[v * OWN_QUADS + i] * shrink;
+          for (var j = 0u; j < 4u; j++) { sum += weight[j] * quad_of(values[j * OWN + i / UNIT_QUADS], i % UNIT_QUADS); }
+          sums[v * OWN_QUADS + i] = sum;
         }
-        sums[2u * v] = a;
-        sums[2u * v + 1u] = b;
       }
     }
   }
   workgroupBarrier();
   for (var v = 0u; v < FEW; v++) {
     if (v < task.count) {
-      // First the teams of a subgroup; no barrier in here, or what the loop indexes would live in memory.
+      // No barrier in here, or what the loop indexes would live in memory.
       var best = top[v];
-      for (var mask = TEAM; mask < 32u; mask *= 2u) { best = max(best, subgroupShuffleXor(best, mask)); }
+      for (var mask = TEAM; mask < JOIN; mask *= 2u) { best = max(best, subgroupShuffleXor(best, mask)); }
       let scale = exp(top[v] - best);
-      var sum = total[v] * scale;
-      var a = sums[2u * v] * scale;
-      var b = sums[2u * v + 1u] * scale;
-      for (var mask = TEAM; mask < 32u; mask *= 2u) {
-        sum += subgroupShuffleXor(sum, mask);
-        a += across(a, mask);
-        b += across(b, mask);
+      var all = total[v] * scale;
+      for (var mask = TEAM; mask < JOIN; mask *= 2u) { all += subgroupShuffleXor(all, mask); }
+      let joint = v * JOINTS + lane / JOIN;
+      for (var i = 0u; i < OWN_QUADS; i++) {
+        var sum = sums[v * OWN_QUADS + i] * scale;
+        for (var mask = TEAM; mask < JOIN; mask *= 2u) { sum += across(sum, mask); }
+        if (lane % JOIN < TEAM && own_quad(lane, i) < QUADS) { put_joint(joint * QUADS + own_quad(lane, i), sum); }
       }
-      let joint = v * SUBGROUPS + lane / 32u;
-      if (lane % 32u == unit) { put_joint(joint, unit, a, b); }
-      if (lane % 32u == 0u) {
+      if (lane % JOIN == 0u) {
         joint_top[joint] = best;
-        joint_total[joint] = sum;
+        joint_total[joint] = all;
       }
     }
   }
   workgroupBarrier();
-  for (var i = lane; i < task.count * QUADS; i += WIDTH) {
-    let v = i / QUADS;
-    let best = best_of(v);
-    var sum = vec4f();
-    for (var j = v * SUBGROUPS; j < (v + 1u) * SUBGROUPS; j++) { sum += joint_quad(j, i % QUADS) * exp(joint_top[j] - best); }
-    let all = total_of(v, best);
-    if (all > 0.0) { partial[slot_of(task, s, v, kv_head) * QUADS + i % QUADS] = sum / all; }
-  }
   if (lane < task.count) {
-    let best = best_of(lane);
-    let all = total_of(lane, best);
-    log_sums[slot_of(task, s, lane, kv_head)] = select(LOWEST, best + log(all), all > 0.0);
+    let log_sum = join(lane * JOINTS);
+    log_sums[slot_of(task, s, lane, kv_head)] = log_sum;
+  }
+  workgroupBarrier();
+  for (var i = lane; i < task.count * QUADS; i += WIDTH) {
+    let first = i / QUADS * JOINTS;
+    var sum = vec4f();
+    for (var j = first; j < first + JOINTS; j++) { sum += joint_weight[j] * joint_quad(j * QUADS + i % QUADS); }
+    partial[slot_of(task, s, i / QUADS, kv_head) * QUADS + i % QUADS] = sum;
   }
 }
 
-fn best_of(v: u32) -> f32 {
+// Makes the weights of a vector's sums. Returns the log of its sum of exponentials.
+fn join(first: u32) -> f32 {
   var best = LOWEST;
-  for (var j = v * SUBGROUPS; j < (v + 1u) * SUBGROUPS; j++) { best = max(best, joint_top[j]); }
-  return best;
+  for (var j = first; j < first + JOINTS; j++) { best = max(best, joint_top[j]); }
+  var all = 0.0;
+  for (var j = first; j < first + JOINTS; j++) {
+    joint_weight[j] = exp(joint_top[j] - best);
+    all += joint_total[j] * joint_weight[j];
+  }
+  if (all == 0.0) { return LOWEST; }
+  for (var j = first; j < first + JOINTS; j++) { joint_weight[j] /= all; }
+  return best + log(all);
 }
 
-fn total_of(v: u32, best: f32) -> f32 {
-  var sum = 0.0;
-  for (var j = v * SUBGROUPS; j < (v + 1u) * SUBGROUPS; j++) { sum += joint_total[j] * exp(joint_top[j] - best); }
-  return sum;
-}
+// Quads of a head that an invocation has: those of its units.
+fn own_quad(lane: u32, i: u32) -> u32 { return (lane % TEAM + TEAM * (i / UNIT_QUADS)) * UNIT_QUADS + i % UNIT_QUADS; }
 
 fn across(v: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(v, mask); }
-fn low(unit: vec4u) -> vec4f { return vec4f(unpack2x16float(unit.x), unpack2x16float(unit.y)); }
-fn high(unit: vec4u) -> vec4f { return vec4f(unpack2x16float(unit.z), unpack2x16float(unit.w)); }
+`;
 
-// A subgroup's sums for a vector, in workgroup memory.
-fn put_joint(joint: u32, unit: u32, a: vec4f, b: vec4f) {
-  let at = joint * HEAD_DIM + 8u * unit;
-  for (var i = 0u; i < 4u; i++) {
-    scores[at + i] = a[i];
-    scores[at + 4u + i] = b[i];
-  }
-}
+/** Where subgroups are too small: every task has its tile. */
+export const attendNoFew = /* wgsl */ `
+const FEW = 0u;
 
-fn joint_quad(joint: u32, quad: u32) -> vec4f {
-  let at = joint * HEAD_DIM + 4u * quad;
-  return vec4f(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
-}
+fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {}
 `;

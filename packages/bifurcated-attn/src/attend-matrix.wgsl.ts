@@ -16,7 +16,8 @@ const ROW_TILES = VECTORS / 16u;
 const DIM_TILES = HEAD_DIM / 16u;
 const KEY_TILES = (KEYS / 16u + SUBGROUPS - 1u) / SUBGROUPS;       // that a subgroup scores
 const OWN_DIMS = (DIM_TILES + SUBGROUPS - 1u) / SUBGROUPS;         // tiles of columns that a subgroup adds up
-const UNITS = HEAD_DIM / 8u;                                       // 16 bytes each
+const UNITS = HEAD_DIM / 8u;                                       // 16 bytes each: two quads
+const UNIT_QUADS = 2u;
 const STRIDE = UNITS + 1u;                                         // of a tile's row; odd: no bank conflicts
 const LOADS = (KEYS * UNITS + WIDTH - 1u) / WIDTH;                 // an invocation's, a round
 const SCORE_STRIDE = max(KEYS, HEAD_DIM) + 8u;
@@ -37,22 +38,6 @@ var<workgroup> shrink: array<f32, VECTORS>;
 var<workgroup> raised: array<u32, SUBGROUPS>;                      // no vector: writing a component may write all
 var<workgroup> bounds: vec2u;                                      // lowest and highest position
 var<workgroup> pages: array<u32, PAGES>;                           // of the next round's keys
-
-@compute @workgroup_size(WIDTH)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
-  let first = plan[directory];
-  let count = plan[directory + 1u];
-  for (var t = group.x; t < count; t += groups.x) {
-    let task = task_at(first + 2u * t);
-    let s = segment_at(task.record);
-    if (task.count <= FEW) { attend_few(task, s, group.y, lane); } else { attend_many(task, s, group.y, lane); }
-  }
-}
 
 fn attend_many(task: Task, s: Segment, kv_head: u32, lane: u32) {
   let subgroup = lane / 32u;
@@ -138,6 +123,15 @@ fn score(t: u32) {
   }
 }
 
+fn quad_of(unit: vec4u, i: u32) -> vec4f {
+  let bits = select(unit.xy, unit.zw, i == 1u);
+  return vec4f(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+
+// Sums of few vectors lie where scores do.
+fn put_joint(at: u32, sum: vec4f) { for (var c = 0u; c < 4u; c++) { scores[4u * at + c] = sum[c]; } }
+fn joint_quad(at: u32) -> vec4f { return vec4f(scores[4u * at], scores[4u * at + 1u], scores[4u * at + 2u], scores[4u * at + 3u]); }
+
 fn sum_of(flags: array<u32, SUBGROUPS>) -> u32 {
   var sum = 0u;
   for (var i = 0u; i < SUBGROUPS; i++) { sum += flags[i]; }
@@ -172,8 +166,6 @@ fn begin(task: Task, s: Segment, kv_head: u32, lane: u32) {
   }
   if (lane == 0u) { bounds = vec2u(lowest, highest); }
 }
-
-fn page_of(s: Segment, key: u32) -> u32 { return plan[s.pages + key / PAGE % s.modulus]; }
 
 // Where a unit of a round's keys is; outside of the span another key's.
 fn unit_at(span: Span, k: u32, kv_head: u32, unit: u32) -> u32 {

@@ -9,6 +9,9 @@ const GROUPS = WIDTH / KEYS;                                       // invocation
 const SCORED = (VECTORS + GROUPS - 1u) / GROUPS;                   // vectors an invocation scores
 const COLUMN_GROUPS = WIDTH / QUADS;
 const SUMMED = (VECTORS + COLUMN_GROUPS - 1u) / COLUMN_GROUPS;
+const UNITS = QUADS;                                               // of the cache
+const UNIT_QUADS = 1u;
+const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
 const STRIDE = QUADS + 1u;                                         // of a key in the tile; odd: no bank conflicts
 const STEP = select(1u, 4u, QUADS % 4u == 0u);
 var<workgroup> query: array<vec4f, VECTORS * QUADS>;
@@ -18,21 +21,7 @@ var<workgroup> top: array<f32, VECTORS>;
 var<workgroup> total: array<f32, VECTORS>;
 var<workgroup> shrink: array<f32, VECTORS>;
 
-@compute @workgroup_size(WIDTH)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  if (batch[0].x == 0u) { return; }
-  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
-  let first = plan[directory];
-  let count = plan[directory + 1u];
-  for (var t = group.x; t < count; t += groups.x) { attend(task_at(first + 2u * t), group.y, lane); }
-}
-
-fn attend(task: Task, kv_head: u32, lane: u32) {
-  let s = segment_at(task.record);
+fn attend_many(task: Task, s: Segment, kv_head: u32, lane: u32) {
   workgroupBarrier();
   for (var i = lane; i < task.count * QUADS; i += WIDTH) {
     let vector = task.first + i / QUADS;
@@ -77,6 +66,12 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   }
 }
 
+fn quad_of(unit: vec4<KV>, i: u32) -> vec4f { return vec4f(unit); }
+
+// Sums of few vectors lie where queries do.
+fn put_joint(at: u32, sum: vec4f) { query[at] = sum; }
+fn joint_quad(at: u32) -> vec4f { return query[at]; }
+
 // Quads from a page's begin to keys (which = 0) or values of a head.
 fn kv_quads(which: u32, kv_head: u32) -> u32 { return (which * KV_HEADS + kv_head) * PAGE * QUADS; }
 
@@ -85,8 +80,7 @@ fn fill(s: Segment, span: Span, k: u32, inside: u32, units: u32, lane: u32) {
   for (var unit = lane; unit < units; unit += WIDTH) {
     let key = k + unit / QUADS;
     let read = clamp(key, span.begin, span.end - 1u);
-    let page = plan[s.pages + (read / PAGE) % s.modulus];
-    let value = kv[page * 2u * KV_HEADS * PAGE * QUADS + inside + read % PAGE * QUADS + unit % QUADS];
+    let value = kv[page_of(s, read) * 2u * KV_HEADS * PAGE * QUADS + inside + read % PAGE * QUADS + unit % QUADS];
     tile[unit / QUADS * STRIDE + unit % QUADS] = select(vec4<KV>(), value, key == read);
   }
 }

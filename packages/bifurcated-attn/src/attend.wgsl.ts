@@ -30,8 +30,25 @@ fn span_of(s: Segment, split: u32) -> Span {
 }
 `;
 
-/** Shared by the kernels in which a workgroup attends for a tile of query vectors. */
-export const attendTiles = /* wgsl */ `
+/** For GPUs: a workgroup of WIDTH attends for a tile of query vectors, or for few of them in another way. */
+export const attendTasks = /* wgsl */ `
+@compute @workgroup_size(WIDTH)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  if (batch[0].x == 0u) { return; }
+  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
+  let first = plan[directory];
+  let count = plan[directory + 1u];
+  for (var t = group.x; t < count; t += groups.x) {
+    let task = task_at(first + 2u * t);
+    let s = segment_at(task.record);
+    if (task.count <= FEW) { attend_few(task, s, group.y, lane); } else { attend_many(task, s, group.y, lane); }
+  }
+}
+
 // The part's keys that rows from position lowest to highest see.
 fn seen_by(task: Task, s: Segment, lowest: u32, highest: u32) -> Span {
   var span = span_of(s, task.split);
@@ -39,6 +56,8 @@ fn seen_by(task: Task, s: Segment, lowest: u32, highest: u32) -> Span {
   if (WINDOW > 0u && lowest + 1u > WINDOW + s.base) { span.begin = max(span.begin, lowest + 1u - WINDOW - s.base); }
   return span;
 }
+
+fn page_of(s: Segment, key: u32) -> u32 { return plan[s.pages + key / PAGE % s.modulus]; }
 
 fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
   let vector = task.first + v;

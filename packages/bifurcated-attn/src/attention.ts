@@ -220,7 +220,9 @@ export class Attention {
     const { enable, aliases } = kvPrelude(this.cache);
     const prelude = {
       enable: [...new Set([...enable, ...extensions])],
-      directives: extensions.length > 0 ? ['diagnostic(off, chromium.subgroup_matrix_uniformity);'] : [],
+      directives: extensions.some((name) => name.includes('matrix'))
+        ? ['diagnostic(off, chromium.subgroup_matrix_uniformity);']
+        : [],
       aliases: { ...aliases, KvUnit: unit },
       constants,
     };

@@ -1,9 +1,9 @@
 import type { KvCache, KvLayout } from '@ensample/kv-cache';
 import { bytesPerElement } from '@ensample/tensor';
-import { attendFew } from './attend-few.wgsl.ts';
+import { attendFew, attendNoFew } from './attend-few.wgsl.ts';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
 import { attendTile } from './attend-tile.wgsl.ts';
-import { attendThread, attendTiles } from './attend.wgsl.ts';
+import { attendTasks, attendThread } from './attend.wgsl.ts';
 
 /** A way to attend: its kernel, and how many query vectors share a read of the keys. */
 export interface AttendVariant {
@@ -92,25 +92,33 @@ export function matrixVariant(
   if (dtype !== 'f16' || headDim % 16 !== 0 || !fits) return undefined;
   return {
     name: 'matrix',
-    body: attendTiles + attendMatrix + attendFew,
+    body: attendTasks + attendMatrix + attendFew,
     unit: 'vec4u',
     vectors,
     parts: Math.max(1, Math.floor(workgroups / kvHeads)),
     extensions: matrixExtensions,
-    constants: { KEYS: keys, SUBGROUPS: subgroups, FEW: few },
+    constants: { KEYS: keys, SUBGROUPS: subgroups, FEW: few, JOIN: 32 },
   };
 }
 
 /** Attention by FMA: for every GPU, element type and head size. */
-export function tileVariant({ dtype, layout: { headDim } }: Cached): AttendVariant {
+export function tileVariant({ device, dtype, layout: { headDim } }: Cached): AttendVariant {
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
   const vectors = headDim > 128 ? 8 : 16;
+  const join = device.tier.reduce === 'subgroup' ? joinOf(device.info) : 0;
+  const few = Math.floor((vectors * join) / 128); // whose sums fit where the queries of a tile lie
+  const keys = tileKeys(vectors, headDim, bytesPerElement[dtype]);
   return {
     name: 'tile',
-    body: attendTiles + attendTile,
+    body: attendTasks + attendTile + (few > 0 ? attendFew : attendNoFew),
     unit: `vec4<${dtype}>`,
     vectors,
-    extensions: [],
-    constants: { KEYS: tileKeys(vectors, headDim, bytesPerElement[dtype]) },
+    extensions: few > 0 ? ['subgroups'] : [],
+    constants: { KEYS: keys, ...(few > 0 && { FEW: few, JOIN: join }) },
   };
+}
+
+/** Invocations that can shuffle with each other: 32 or 16, as every subgroup has; 0 where they are smaller than a team. */
+function joinOf({ subgroupMinSize }: GPUAdapterInfo): number {
+  return [32, 16].find((size) => subgroupMinSize >= size) ?? 0;
 }

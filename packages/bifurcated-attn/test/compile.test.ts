@@ -9,7 +9,7 @@ import {
   scope,
   uploadBatch,
 } from '@ensample/testing';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Attention } from '../src/index.ts';
 
 const layers = [
@@ -70,20 +70,26 @@ function record(
   destroy();
 }
 
-// Dawn's null adapter has too little workgroup memory for attention by subgroup matrices: the test above compiles another.
-test.each([16, 32, 64, 96, 128, 256])('matrix: head size %i compiles for a large GPU', async (headDim) => {
-  const device = await nullDevice('matrix', largeGpu);
-  const check = new KernelCheck(device);
-  for (const heads of [
-    [4, 4],
-    [8, 2],
-  ] as const)
-    for (const rows of [1, 16, 40]) record(check, headDim, heads, rows);
-  const attends = check.kernels.filter(({ name }) => name === 'attend');
-  expect(attends.length).toBeGreaterThanOrEqual(2 * layers.length);
-  for (const { code } of attends) expect(code).toContain('chromium_experimental_subgroup_matrix');
-  await check.expectCompiled();
-  await expectNoErrors(device);
-  expectNothingAllocated(device);
-  device.destroy();
+// Dawn's null adapter has too little workgroup memory for attention by subgroup matrices, and subgroups of 4 invocations: the
+// test above compiles other kernels.
+describe.each(['subgroups', 'f16', 'matrix'] as const)('%s of a large GPU', (tier) => {
+  test.each([16, 32, 64, 96, 128, 256])('head size %i compiles', async (headDim) => {
+    const device = await nullDevice(tier, largeGpu);
+    const check = new KernelCheck(device);
+    for (const heads of [
+      [4, 4],
+      [8, 2],
+    ] as const)
+      for (const rows of [1, 16, 40]) record(check, headDim, heads, rows);
+    const attends = check.kernels.filter(({ name }) => name === 'attend');
+    expect(attends.length).toBeGreaterThanOrEqual(2 * layers.length);
+    for (const { code } of attends) {
+      expect(code.includes('chromium_experimental_subgroup_matrix')).toBe(tier === 'matrix');
+      expect(code).toMatch(/const FEW = [24]u/);
+    }
+    await check.expectCompiled();
+    await expectNoErrors(device);
+    expectNothingAllocated(device);
+    device.destroy();
+  });
 });

@@ -14,7 +14,7 @@ import {
   expectClose,
   gatedReference,
   matmulReference,
-  onEmulatedMatrix,
+  onEmulated,
   randomMatrix,
   readValues,
   scope,
@@ -103,7 +103,7 @@ function runsOf(device: Device, variant: Variant, { format, store }: Product): R
   ];
 }
 
-await onEmulatedMatrix((device) => {
+await onEmulated('matrix', (device) => {
   const variants = new Map(matrixVariants.map((variant) => [variant.name, variant]));
   // Large tiles are slow to compile: for them, a format whose loads fill a workgroup, and the one whose loads do not.
   const large = (name: string) => /^matrix(64|128)/.test(name);

@@ -12,15 +12,17 @@ export async function testDevice(options: { tier?: TierName } = {}): Promise<Dev
 /**
  * A device of any tier on Dawn's null backend: shaders are compiled and calls are validated, nothing is computed.
  * That backend offers every feature but lists no matrix sizes, so the tier is set here, not chosen by the adapter.
- * @param claimed limits of a larger device: kernels are chosen and can be checked (`KernelCheck`) as if it had them, but
- * pipelines that need them cannot be made.
+ * @param claimed limits of a larger device, with subgroups of 32: kernels are chosen and can be checked (`KernelCheck`) as
+ * if it had them, but pipelines that need them cannot be made.
  */
 export async function nullDevice(tier: TierName, claimed?: ClaimedLimits): Promise<Device> {
   const adapter = await (await nullGpu()).requestAdapter();
   if (!adapter) throw new Error('Dawn has no null backend');
   const requiredFeatures = [...tiers[tier].features] as GPUFeatureName[];
   const gpu = await adapter.requestDevice({ requiredFeatures });
-  return collectErrors(new Device(claimed ? claiming(gpu, claimed) : gpu, tiers[tier], adapter.info));
+  if (!claimed) return collectErrors(new Device(gpu, tiers[tier], adapter.info));
+  const info = claimingSubgroups(adapter.info);
+  return collectErrors(new Device(claiming(gpu, claimed), tiers[tier], info));
 }
 
 /** Limits that {@link nullDevice} has in name only. */
@@ -31,14 +33,21 @@ export const largeGpu: ClaimedLimits = { maxComputeWorkgroupStorageSize: 48 * 10
 
 /** The same device with limits in name only. */
 export function claiming(gpu: GPUDevice, claimed: ClaimedLimits): GPUDevice {
-  const over = <T extends object>(target: T, own: object): T =>
-    new Proxy(target, {
-      get: (_, key) => {
-        const value: unknown = Reflect.get(key in own ? own : target, key);
-        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-      },
-    });
   return over(gpu, { limits: over(gpu.limits, claimed) });
+}
+
+/** The same adapter with subgroups of 32, in name only. */
+export function claimingSubgroups(info: GPUAdapterInfo): GPUAdapterInfo {
+  return over(info, { subgroupMinSize: 32, subgroupMaxSize: 32 });
+}
+
+function over<T extends object>(target: T, own: object): T {
+  return new Proxy(target, {
+    get: (_, key) => {
+      const value: unknown = Reflect.get(key in own ? own : target, key);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
 }
 
 /** The adapter that {@link testDevice} opens. One adapter gives one device, so each call asks anew. */

@@ -13,7 +13,7 @@ export {
   testDevice,
   type ClaimedLimits,
 } from './devices.ts';
-export { emulatedMatrixDevice, onEmulatedMatrix } from './emulated-matrix.ts';
+export { emulatedDevice, onEmulated } from './emulated-gpu.ts';
 export {
   checkGolden,
   goldenTolerance,

@@ -1,5 +1,5 @@
 import type { LayerKv } from '@ensample/kv-cache';
-import { onEmulatedMatrix } from '@ensample/testing';
+import { onEmulated } from '@ensample/testing';
 import { expect, test } from 'vitest';
 import { attentionVariant } from '../src/index.ts';
 import { windowed, World, type Entry, type HeadShape, type WorldOptions } from './world.ts';
@@ -30,7 +30,20 @@ async function story(world: World): Promise<void> {
   await world.step(samples.map((sample) => [sample, 1]));
 }
 
-await onEmulatedMatrix((device) => {
+// Of a GPU without subgroup matrices what is its own: tasks of few vectors, beside tiles.
+await onEmulated('f16', (device) => {
+  test.each(shapes.filter(({ headDim }) => headDim === 64 || headDim === 80))(
+    '$heads query and $kvHeads key/value heads of $headDim',
+    async (shape) => {
+      const world = new World(device(), { ...shape, attention: { chunk: 64 } });
+      expect(attentionVariant(world.cache)).toBe('tile16');
+      await story(world);
+      world.destroy();
+    },
+  );
+});
+
+await onEmulated('matrix', (device) => {
   test.each(shapes)('$heads query and $kvHeads key/value heads of $headDim', async (shape) => {
     const world = new World(device(), { ...shape, attention: { chunk: 64 } });
     expect(attentionVariant(world.cache)).toBe('matrix16');

@@ -1,30 +1,41 @@
 import { Device, openDevice, supportedTiers, tiers, type Kernel } from '@ensample/tensor';
 import { describe, test } from 'vitest';
-import { claiming, collectErrors, driverName, largeGpu, testAdapter, withDevice } from './devices.ts';
+import {
+  claiming,
+  claimingSubgroups,
+  collectErrors,
+  driverName,
+  largeGpu,
+  testAdapter,
+  withDevice,
+} from './devices.ts';
 
 /** Lavapipe takes far longer to optimise these kernels than they run. It reads its environment when it is loaded. */
 process.env['GALLIVM_PERF'] ??= 'nopt';
 
 /**
- * Declares a suite for tier `matrix` on a driver without subgroup matrices, which it emulates; where the driver lacks f16 too,
- * a skipped test says so. After each test no error may be left, after the suite no tensor.
+ * Declares a suite for a GPU with subgroups of 32, on tier `f16` or on `matrix`, whose subgroup matrices no driver on a CPU has:
+ * they are emulated. Where the driver lacks f16, a skipped test says so. After each test no error may be left, after the suite
+ * no tensor.
  */
-export async function onEmulatedMatrix(suite: (device: () => Device) => void): Promise<void> {
+export async function onEmulated(tier: EmulatedTier, suite: (device: () => Device) => void): Promise<void> {
   const adapter = await testAdapter();
   if (supportedTiers(adapter).includes('f16')) {
-    describe('matrix, emulated', () => withDevice(emulatedMatrixDevice, suite));
+    describe(`${tier}, emulated`, () => withDevice(() => emulatedDevice(tier), suite));
   } else {
-    test.skip(`matrix, emulated: ${driverName(adapter.info)} lacks f16`, () => undefined);
+    test.skip(`${tier}, emulated: ${driverName(adapter.info)} lacks f16`, () => undefined);
   }
 }
 
+type EmulatedTier = 'f16' | 'matrix';
+
 /**
- * A device of tier `matrix` on the test adapter, whose kernels for subgroup matrices are compiled as {@link emulated} ones. It
- * claims the workgroup memory of a large GPU, so that the kernels are those that one is given.
+ * A device on the test adapter that claims what a large GPU has, so that kernels are those that one is given. Those for subgroup
+ * matrices, or for subgroups of 32, are compiled as {@link emulated} ones.
  */
-export async function emulatedMatrixDevice(): Promise<Device> {
+export async function emulatedDevice(tier: EmulatedTier): Promise<Device> {
   const { gpu, info } = await openDevice(await testAdapter(), { tier: 'f16' });
-  return collectErrors(new EmulatedDevice(claiming(gpu, largeGpu), tiers.matrix, info));
+  return collectErrors(new EmulatedDevice(claiming(gpu, largeGpu), tiers[tier], claimingSubgroups(info)));
 }
 
 class EmulatedDevice extends Device {
@@ -186,7 +197,7 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
  */
 export function emulated(code: string): string {
   const matrices = code.includes('enable chromium_experimental_subgroup_matrix;');
-  if (!matrices && !/lane \/ 32u[^]*subgroupAdd/.test(code)) return code;
+  if (!matrices && !/lane \/ 32u[^]*subgroupAdd|const JOIN = 32u/.test(code)) return code;
   const chunks = new Set<string>();
   const define = (how: string, array: string): string => {
     const { halved, length } = arrayOf(code, array);
