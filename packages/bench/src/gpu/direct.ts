@@ -103,43 +103,46 @@ export async function benchDirect(
   columns: number,
   ways: readonly Direct[] = allWays,
 ): Promise<void> {
-  const { device, options, report, bandwidth } = bench;
+  const { device } = bench;
   const x = device.tensor('f16', [rows, columns]);
   const y = device.tensor('f32', [rows, outputs]);
   try {
     await draw(device, [{ tensor: x, values: 'f16', size: Math.sqrt(3), seed: 5 }]);
     await withMatrices(bench, { weights: 'f16', outputs, columns }, async (matrices) => {
-      const words = matrices.flatMap(({ blocks }) => blocks.map((block) => block.words));
+      const all = matrices.flatMap(({ blocks }) => blocks.map((block) => block.words));
       for (const way of ways.filter(({ columnTiles }) => outputs % (16 * columnTiles) === 0)) {
-        const name = Object.values(way).join(' ');
-        await attempt(bench, `direct ${name}`, async () => {
-          const recorder = new Recorder(device);
-          const grid = [outputs / 16 / way.columnTiles] as const;
-          for (const w of words) recorder.run(kernelOf(way, outputs, columns), { w, x, y }, grid);
-          const recording = await recorder.finish();
-          recording.submit();
-          const error = await errorOf(device, { w: words.at(-1), x, y }, way);
-          const ms = await recordingTime(recording, { ...options, least: options.least / 4 });
-          const us = (1e3 * ms) / words.length;
-          const floorUs = (2e3 * outputs * columns) / bandwidth;
-          const tbps = (2 * outputs * columns) / us / 1e6;
-          await report.add({
-            section: 'direct',
-            way: name,
-            rows,
-            outputs,
-            columns,
-            us,
-            tbps,
-            error,
-            floorUs,
-          });
-        });
+        await attempt(bench, `direct ${Object.values(way).join(' ')}`, () => time(bench, { all, x, y }, way));
       }
     });
   } finally {
     for (const tensor of [x, y]) tensor.destroy();
   }
+}
+
+interface Tensors {
+  /** Matrices that take turns. */
+  readonly all: readonly GpuTensor<'u32'>[];
+  readonly x: GpuTensor<'f16'>;
+  readonly y: GpuTensor<'f32'>;
+}
+
+async function time(
+  { device, options, report, bandwidth }: Bench,
+  { all, x, y }: Tensors,
+  way: Direct,
+): Promise<void> {
+  const [outputs = 0, columns = 0] = [y.shape[1], x.shape[1]];
+  const recorder = new Recorder(device);
+  const code = kernelOf(way, outputs, columns);
+  for (const w of all) recorder.run(code, { w, x, y }, [outputs / 16 / way.columnTiles]);
+  const recording = await recorder.finish();
+  recording.submit();
+  const error = await errorOf(device, { w: all.at(-1), x, y }, way);
+  const ms = await recordingTime(recording, { ...options, least: options.least / 4 });
+  const us = (1e3 * ms) / all.length;
+  const bytes = 2 * outputs * columns;
+  const what = { section: 'direct', way: Object.values(way).join(' '), rows, outputs, columns };
+  await report.add({ ...what, us, tbps: bytes / us / 1e6, error, floorUs: (1e3 * bytes) / bandwidth });
 }
 
 function kernelOf(way: Direct, outputs: number, columns: number): Kernel {
