@@ -2,7 +2,7 @@ import type { Device } from '../device.ts';
 import { kernel } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
-import { embedBody, rmsNormBody, ropeBody } from './elementwise.wgsl.ts';
+import { embedBody, rmsNormHead, rmsNormOnce, rmsNormTwice, ropeBody } from './elementwise.wgsl.ts';
 import { decodeQuad, type Matrix } from './matrix.ts';
 import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
 import { reducingKernel } from './reduce.ts';
@@ -38,17 +38,16 @@ export function rmsNorm(
   }: { batch: Batch; x: GpuTensor<'f32'>; weight: GpuTensor<'f32'>; y: GpuTensor<Operand> },
   { width, eps, rows }: { width: number; eps: number; rows: number },
 ): void {
-  const constants = {
-    WIDTH: width,
-    EPS: eps.toExponential() + 'f',
-    REDUCE_WIDTH: normWidth(pass.device, width),
-  };
+  const { tier } = pass.device;
+  const lanes = normWidth(pass.device, width);
+  const constants = { WIDTH: width, EPS: eps.toExponential() + 'f', REDUCE_WIDTH: lanes };
   const prelude = { ...operandPrelude({ Y: y.dtype }), constants };
-  const code = reducingKernel(pass.device.tier, 'rms_norm', prelude, narrowChunk[y.dtype], rmsNormBody);
+  const body = lanes < 128 ? rmsNormTwice : rmsNormOnce;
+  const code = reducingKernel(tier, 'rms_norm', prelude, narrowChunk[y.dtype], rmsNormHead, body);
   pass.run(code, { batch, x, weight, y }, [rows]);
 }
 
-/** Invocations for a row of a norm: a GPU waits for memory but twice where each has two vectors of it. */
+/** Invocations for a row of a norm: on a GPU as many as have two vectors of it each, up to 512. */
 function normWidth({ tier, gpu }: Device, width: number): number {
   if (tier.reduceWidth < 128) return tier.reduceWidth;
   const wanted = 2 ** Math.ceil(Math.log2(width / 8));

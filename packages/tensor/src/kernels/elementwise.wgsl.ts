@@ -1,5 +1,5 @@
 /** y[r] = x[r] / sqrt(mean(x[r]²) + EPS) * weight (RMSNorm); a workgroup a row. */
-export const rmsNormBody = /* wgsl */ `
+export const rmsNormHead = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;      // [1 + rows]
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;          // [rows, WIDTH / 4]
 @group(0) @binding(2) var<storage, read> weight: array<vec4f>;     // [WIDTH / 4]
@@ -7,18 +7,47 @@ export const rmsNormBody = /* wgsl */ `
 
 const_assert WIDTH % 4u == 0u;
 
+fn scale_of(squares: vec4f, lane: u32) -> f32 {
+  let sums = reduce_add4(squares, lane);
+  return inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(WIDTH) + EPS);
+}
+`;
+
+/** For few invocations: a row is read twice. */
+export const rmsNormTwice = /* wgsl */ `
 fn run(group: vec3u, lane: u32) {
   let row = group.x * (WIDTH / 4u);
-  let live = group.x < batch[0].x;
   var squares = vec4f();
   for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) {
     let v = x[row + i];
     squares += v * v;
   }
-  let sums = reduce_add4(squares, lane);
-  let scale = inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(WIDTH) + EPS);
-  if (live) {
-    for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) { y[row + i] = narrow4(x[row + i] * scale * weight[i]); }
+  let scale = scale_of(squares, lane);
+  if (group.x >= batch[0].x) { return; }
+  for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) { y[row + i] = narrow4(x[row + i] * scale * weight[i]); }
+}
+`;
+
+/** For GPUs: what follows the sum was loaded before it, so that a row waits for memory but once. */
+export const rmsNormOnce = /* wgsl */ `
+const OWN = (WIDTH / 4u + REDUCE_WIDTH - 1u) / REDUCE_WIDTH;       // vectors of a row that an invocation has
+
+fn run(group: vec3u, lane: u32) {
+  let row = group.x * (WIDTH / 4u);
+  let live = group.x < batch[0].x;
+  var values: array<vec4f, OWN>;
+  var weights: array<vec4f, OWN>;
+  var squares = vec4f();
+  for (var i = 0u; i < OWN; i++) {
+    let at = lane + REDUCE_WIDTH * i;
+    values[i] = select(vec4f(), x[row + min(at, WIDTH / 4u - 1u)], at < WIDTH / 4u);
+    weights[i] = weight[min(at, WIDTH / 4u - 1u)];
+    squares += values[i] * values[i];
+  }
+  let scale = scale_of(squares, lane);
+  for (var i = 0u; i < OWN; i++) {
+    let at = lane + REDUCE_WIDTH * i;
+    if (live && at < WIDTH / 4u) { y[row + at] = narrow4(values[i] * scale * weights[i]); }
   }
 }
 `;
