@@ -18,6 +18,7 @@ import {
   matrixBody,
   sliceBindings,
 } from './matmul-matrix.wgsl.ts';
+import { team } from './matmul-team.ts';
 import { rowBody } from './matmul.wgsl.ts';
 import { decodeWideF16, type WeightFormat } from './matrix.ts';
 import { operandPrelude, type Operand } from './operand.ts';
@@ -200,7 +201,7 @@ export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }
   const { body } = finishOf(layout);
   return {
     name,
-    takes: (shape, partial, limits) =>
+    takes: (shape, { gpu: { limits } }, partial) =>
       bytes <= limits.maxComputeWorkgroupStorageSize &&
       width <= limits.maxComputeInvocationsPerWorkgroup &&
       shape.rows <= rows &&
@@ -233,6 +234,7 @@ function addSlices(product: Product, constants: Record<string, number>): Kernel 
 export const matrixVariants: readonly Variant[] = [
   row(1, ['f32', 'f16', 'int8', 'int4']),
   row(2, ['f32', 'f16', 'int8']),
+  team(4, ['int8', 'int4']),
   matrixProduct(one, { most: 16, outputs: manyOutputs }),
   matrixProduct(shared, { most: 16 }),
   matrixProduct(one, { most: 16 }),

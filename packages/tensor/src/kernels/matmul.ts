@@ -7,6 +7,7 @@ import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
 import { decodeQuad, decodeWide, rowsOfBlock, type Matrix, type MatrixShape } from './matrix.ts';
 import { matrixVariants, sharedSums } from './matmul-matrix.ts';
+import { team } from './matmul-team.ts';
 import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
 import { productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
 import { operandPrelude, type Operand } from './operand.ts';
@@ -86,16 +87,19 @@ function tile(rowTile: number, most: number): Variant {
   );
 }
 
+/** For every GPU: teams where subgroups hold one, else as the plain tier does. */
+const tiled = [team(4), team(8), team(16), vector(4), tile(1, 48), tile(4, Infinity)];
+
 /** Per tier: the first variant that takes so many rows, outputs and columns is taken. */
 const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {
   thread: [thread(1, thread1), thread(4, thread4), thread(8, thread8, Infinity)],
-  tile: [vector(1), vector(2), vector(4), tile(1, 48), tile(4, Infinity)],
-  matrix: [...matrixVariants, vector(4), tile(1, 48), tile(4, Infinity)],
+  tile: [vector(1), vector(2), ...tiled],
+  matrix: [...matrixVariants, ...tiled],
 };
 
 /** The variant for a block of a matrix; `partial` says whether there is room for `partialSums`. */
-function variantFor({ tier, gpu }: Device, shape: ProductShape, partial: boolean): Variant {
-  const found = variants[tier.matmul].find((variant) => variant.takes(shape, partial, gpu.limits));
+function variantFor(device: Device, shape: ProductShape, partial: boolean): Variant {
+  const found = variants[device.tier.matmul].find((variant) => variant.takes(shape, device, partial));
   invariant(found, () => `no product of ${shape.rows} rows`);
   return found;
 }

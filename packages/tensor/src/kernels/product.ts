@@ -1,3 +1,4 @@
+import type { Device } from '../device.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { WeightFormat } from './matrix.ts';
@@ -31,7 +32,7 @@ export interface Variant {
   /** What its kernels are called, after `matmul_` and before the format of the weights. */
   readonly name: string;
   /** @param partial whether there is room for sums of several workgroups. */
-  takes(shape: ProductShape, partial: boolean, limits: GPUSupportedLimits): boolean;
+  takes(shape: ProductShape, device: Device, partial: boolean): boolean;
   record(
     pass: Pass,
     tensors: Readonly<Record<string, GpuTensor>>,

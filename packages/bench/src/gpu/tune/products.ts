@@ -3,6 +3,7 @@ import {
   matmul,
   matrixProduct,
   partialSums,
+  teamProduct,
   type Matrix,
   type ProductLayout,
   type Variant,
@@ -12,7 +13,7 @@ import { productRow, withMatrices, type Product } from '../products.ts';
 import { climb, expectMatrixTier, nameOf, type Choices } from './climb.ts';
 
 /** Row counts, the most interesting first. */
-const rowCounts = [16, 32, 64];
+const rowCounts = [16, 4, 32, 64, 8];
 
 const allChoices: Choices<ProductLayout> = {
   rowTiles: [1, 2, 4],
@@ -80,13 +81,19 @@ async function tune(
     let us = Infinity;
     await attempt(bench, nameOf(layout), async () => {
       const variant = variantOf(layout);
-      if (!variant?.takes({ ...product, format: product.weights }, true, device.gpu.limits)) return;
+      if (!variant?.takes({ ...product, format: product.weights }, device, true)) return;
       const multiply: typeof matmul = (pass, tensors, options) =>
         matmul(pass, tensors, { ...options, variant });
       us = await add(nameOf(layout), multiply, room);
     });
     return us;
   };
+  for (const most of [4, 8, 16].filter((size) => size >= rows)) {
+    const variant = teamProduct(most);
+    const multiply: typeof matmul = (pass, tensors, options) =>
+      matmul(pass, tensors, { ...options, variant });
+    await attempt(bench, variant.name, async () => void (await add(variant.name, multiply, 0)));
+  }
   for (const start of starts) {
     const rowTiles = Math.min(4, Math.ceil(rows / 16));
     const { layout, cost } = await climb({ ...start, rowTiles }, choices, measure);

@@ -2,6 +2,7 @@ import {
   matmul,
   matrixProduct,
   partialSums,
+  productVariant,
   uploadMatrix,
   type Device,
   type Operands,
@@ -93,7 +94,7 @@ async function check(
 /** What a variant takes: its fewest columns, all rows and fewer; and its most rows with more columns. */
 function runsOf(device: Device, variant: Variant, { format, store }: Product): Run[] {
   const takes = (rows: number, width: number) =>
-    variant.takes({ rows, outputs: outputsOf(store), columns: width, format }, true, device.gpu.limits);
+    variant.takes({ rows, outputs: outputsOf(store), columns: width, format }, device, true);
   const [fewest, more] = columns.filter((width) => takes(1, width));
   if (fewest === undefined) return [];
   const most = capacities.filter((rows) => takes(rows, fewest)).at(-1)!;
@@ -102,6 +103,20 @@ function runsOf(device: Device, variant: Variant, { format, store }: Product): R
     { capacity: most, active: Math.ceil(0.6 * most), columns: more ?? fewest },
   ];
 }
+
+// Of a GPU without subgroup matrices what is its own: teams as large as its subgroups.
+await onEmulated('f16', (device) => {
+  test.each(products)('teams: $format weights, $store, $x to $y', async (product) => {
+    const runs = [4, 8, 16].map((capacity) => ({ capacity, active: capacity - 1, columns: 96 }));
+    for (const { capacity } of runs) {
+      const shape = { ...product, rows: outputsOf(product.store), columns: 96 };
+      expect(productVariant(device(), capacity, shape)).toBe(`team${capacity}`);
+    }
+    await check(device(), product, runs, (pass, tensors, { rows }) =>
+      matmul(pass, tensors, { rows, store: product.store }),
+    );
+  });
+});
 
 await onEmulated('matrix', (device) => {
   const variants = new Map(matrixVariants.map((variant) => [variant.name, variant]));
@@ -113,7 +128,8 @@ await onEmulated('matrix', (device) => {
     test.each(names)('%s', async (name) => {
       const variant = variants.get(name)!;
       const runs = runsOf(device(), variant, product);
-      expect(runs.length > 0).toBe(!(name === 'row2' && product.format === 'int4'));
+      const refused = name === 'row2' ? ['int4'] : name === 'team4' ? ['f32', 'f16'] : [];
+      expect(runs.length > 0).toBe(!refused.includes(product.format));
       await check(device(), product, runs, (pass, { weights, partial, ...tensors }, shape) => {
         const { words, scales, dims } = weights.blocks[0]!;
         variant.record(pass, { ...tensors, words, scales, dims, partial: partial! }, shape, product);
