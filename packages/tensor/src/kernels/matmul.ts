@@ -70,25 +70,33 @@ function thread(rows: number, body: string, most: number = rows): Variant {
   );
 }
 
-function tile(rowTile: number, most: number): Variant {
-  const name = `tile${16 * rowTile}`;
+/** A tile of `rowTile` · `rowGroups` rows × 64 outputs, `quads` quads of columns a round. */
+function tile(rowTile: number, rowGroups: number, quads: number, most: number): Variant {
+  const rows = rowTile * rowGroups;
+  const name = `tile${rows}`;
   return single(
     name,
     most,
     (_tier, product) =>
       kernel(
         `matmul_${name}_${product.format}`,
-        { ...operandPrelude({ X: product.x, Y: product.y }), constants: { ROW_TILE: rowTile } },
+        {
+          ...operandPrelude({ X: product.x, Y: product.y }),
+          constants: { ROW_TILE: rowTile, ROW_GROUPS: rowGroups, TILE_QUADS: quads },
+        },
         decodeQuad[product.format],
         ...common(product),
         tileBody,
       ),
-    (outputs, m) => [Math.ceil(outputs / 64), Math.ceil(m / (16 * rowTile))],
+    (outputs, m) => [Math.ceil(outputs / 64), Math.ceil(m / rows)],
   );
 }
 
 /** For every GPU: teams where subgroups hold one, else as the plain tier does. */
-const tiled = [team(4), team(8), team(16), vector(4), tile(1, 48), tile(4, Infinity)];
+const tiled = [
+  ...[team(4), team(8), team(16), vector(4)],
+  ...[tile(4, 4, 8, 16), tile(4, 8, 8, 32), tile(8, 8, 4, Infinity)],
+];
 
 /** Per tier: the first variant that takes so many rows, outputs and columns is taken. */
 const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {

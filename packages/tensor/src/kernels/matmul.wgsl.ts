@@ -45,6 +45,7 @@ fn run(group: vec3u, lane: u32) {
   let last = dims.y - 1u;
   let n = vec4u(min(first, last), min(first + 1u, last), min(first + 2u, last), min(first + 3u, last));
   let loads = dims.x / (4u * QUADS);
+  let last_row = arrayLength(&x) / (dims.x / 4u) - 1u;
   var sums: array<vec4f, ROWS>;
   for (var i = lane; i < loads; i += REDUCE_WIDTH) {
     let w0 = weights16(n.x, i);
@@ -55,7 +56,7 @@ fn run(group: vec3u, lane: u32) {
     for (var m = 0u; m < ROWS; m++) {
       var products = vec4f();
       for (var q = 0u; q < QUADS; q++) {
-        let v = vec4f(x[m * (dims.x / 4u) + i * QUADS + q]);
+        let v = vec4f(x[min(m, last_row) * (dims.x / 4u) + i * QUADS + q]);
         products += vec4f(dot(v, w0[q]), dot(v, w1[q]), dot(v, w2[q]), dot(v, w3[q]));
       }
       sums[m] += products * scale;
@@ -109,49 +110,57 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 `;
 
 /**
- * Any number of rows: a workgroup of 16 × 16 computes a tile of 16 · ROW_TILE rows × 64 outputs from
- * workgroup memory; each invocation holds ROW_TILE rows × 4 outputs.
+ * Any number of rows: a workgroup of 16 · ROW_GROUPS computes a tile of ROW_TILE · ROW_GROUPS rows × 64 outputs from workgroup
+ * memory, TILE_QUADS quads of columns a round (never across two groups of 32); an invocation ROW_TILE rows × 4 outputs, in
+ * pairs 32 apart.
+ *
+ * Weights lie by quad, even outputs before odd ones, in an odd number of places, so that invocations side by side read, and
+ * write, places side by side: no bank conflicts.
  */
 export const tileBody = /* wgsl */ `
-const TILE_ROWS = 16u * ROW_TILE;
-const TILE_QUADS = 4u;                                            // columns / 4 a round: never across two groups of 32
-var<workgroup> x_tile: array<vec4f, TILE_ROWS * TILE_QUADS>;
-var<workgroup> w_tile: array<vec4f, 64u * TILE_QUADS>;
+const WIDTH = 16u * ROW_GROUPS;
+const TILE_ROWS = ROW_TILE * ROW_GROUPS;
+const W_STRIDE = 65u;
+const X_STRIDE = TILE_QUADS + 1u;
+var<workgroup> x_tile: array<vec4f, TILE_ROWS * X_STRIDE>;
+var<workgroup> w_tile: array<vec4f, TILE_QUADS * W_STRIDE>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let rows = batch[0].x;
   let row0 = group.y * TILE_ROWS;
   if (row0 >= rows) { return; }
   let n0 = group.x * 64u;
   let quads = dims.x / 4u;
-  let column = (lane % 16u) * 4u;
+  let pair = lane % 16u;
   let row = lane / 16u;
   var sums: array<vec4f, ROW_TILE>;
   for (var k = 0u; k < quads; k += TILE_QUADS) {
     workgroupBarrier();
-    for (var i = lane; i < TILE_ROWS * TILE_QUADS; i += 256u) {
+    for (var i = lane; i < TILE_ROWS * TILE_QUADS; i += WIDTH) {
       let at = k + i % TILE_QUADS;
       let m = row0 + i / TILE_QUADS;
-      x_tile[i] = select(vec4f(), vec4f(x[min(m, rows - 1u) * quads + min(at, quads - 1u)]), m < rows && at < quads);
+      let v = vec4f(x[min(m, rows - 1u) * quads + min(at, quads - 1u)]);
+      x_tile[i / TILE_QUADS * X_STRIDE + i % TILE_QUADS] = select(vec4f(), v, m < rows && at < quads);
     }
-    let at = min(k + lane % TILE_QUADS, quads - 1u);
-    let n = min(n0 + lane / TILE_QUADS, dims.y - 1u);
-    w_tile[lane] = weight4(n, at) * group_scale(n, at);
+    for (var i = lane; i < 64u * TILE_QUADS; i += WIDTH) {
+      let at = min(k + i % TILE_QUADS, quads - 1u);
+      let output = i / TILE_QUADS;
+      let n = min(n0 + output, dims.y - 1u);
+      w_tile[i % TILE_QUADS * W_STRIDE + output / 2u + output % 2u * 32u] = weight4(n, at) * group_scale(n, at);
+    }
     workgroupBarrier();
     for (var q = 0u; q < TILE_QUADS; q++) {
-      let w = mat4x4f(
-        w_tile[column * TILE_QUADS + q], w_tile[(column + 1u) * TILE_QUADS + q],
-        w_tile[(column + 2u) * TILE_QUADS + q], w_tile[(column + 3u) * TILE_QUADS + q],
-      );
-      for (var m = 0u; m < ROW_TILE; m++) { sums[m] += x_tile[(row + 16u * m) * TILE_QUADS + q] * w; }
+      let at = q * W_STRIDE + pair;
+      let w = mat4x4f(w_tile[at], w_tile[at + 32u], w_tile[at + 16u], w_tile[at + 48u]);
+      for (var m = 0u; m < ROW_TILE; m++) { sums[m] += x_tile[(row + ROW_GROUPS * m) * X_STRIDE + q] * w; }
     }
   }
   for (var m = 0u; m < ROW_TILE; m++) {
-    let r = row0 + row + 16u * m;
-    let n = n0 + column;
+    let r = row0 + row + ROW_GROUPS * m;
+    let n = n0 + 2u * pair;
     if (r < rows && n < dims.y) { store(r, n, sums[m].xy); }
-    if (r < rows && n + 2u < dims.y) { store(r, n + 2u, sums[m].zw); }
+    if (r < rows && n + 32u < dims.y) { store(r, n + 32u, sums[m].zw); }
   }
 }
 `;

@@ -82,23 +82,26 @@ async function tune(
     await attempt(bench, nameOf(layout), async () => {
       const variant = variantOf(layout);
       if (!variant?.takes({ ...product, format: product.weights }, device, true)) return;
-      const multiply: typeof matmul = (pass, tensors, options) =>
-        matmul(pass, tensors, { ...options, variant });
-      us = await add(nameOf(layout), multiply, room);
+      us = await add(nameOf(layout), by(variant), room);
     });
     return us;
   };
   for (const most of [4, 8, 16].filter((size) => size >= rows)) {
     const variant = teamProduct(most);
-    const multiply: typeof matmul = (pass, tensors, options) =>
-      matmul(pass, tensors, { ...options, variant });
-    await attempt(bench, variant.name, async () => void (await add(variant.name, multiply, 0)));
+    await attempt(bench, variant.name, async () => {
+      await add(variant.name, by(variant), 0);
+    });
   }
   for (const start of starts) {
     const rowTiles = Math.min(4, Math.ceil(rows / 16));
     const { layout, cost } = await climb({ ...start, rowTiles }, choices, measure);
     report.log(`best: ${nameOf(layout)}, ${cost.toFixed(1)} µs; now ${now.toFixed(1)}`);
   }
+}
+
+/** Products in one way. */
+function by(variant: Variant): typeof matmul {
+  return (pass, tensors, options) => matmul(pass, tensors, { ...options, variant });
 }
 
 /** A layout's kernel; undefined where there is none. */
