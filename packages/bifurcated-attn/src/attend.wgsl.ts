@@ -1,4 +1,7 @@
-/** Bindings and task list shared by all attention kernels. A task is a part of a stretch's keys for some of its query vectors. */
+/**
+ * Bindings and task list shared by all attention kernels, whose \`attend\` a workgroup of WIDTH calls for each of its tasks. A
+ * task is a part of a stretch's keys for some of its query vectors.
+ */
 export const attendHead = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;           // [1 + rows]: token, position, leaf, sequence
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
@@ -12,6 +15,19 @@ const LOWEST = -1e30;
 const SHARE = HEADS / KV_HEADS;                                          // query heads per key/value head
 
 struct Task { record: u32, split: u32, first: u32, count: u32 }
+
+@compute @workgroup_size(WIDTH)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  if (batch[0].x == 0u) { return; }
+  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
+  let first = plan[directory];
+  let count = plan[directory + 1u];
+  for (var t = group.x; t < count; t += groups.x) { attend(task_at(first + 2u * t), group.y, lane); }
+}
 
 // Query vectors of a stretch are numbered row by row, SHARE to a row.
 fn task_at(index: u32) -> Task {
@@ -30,23 +46,11 @@ fn span_of(s: Segment, split: u32) -> Span {
 }
 `;
 
-/** For GPUs: a workgroup of WIDTH attends for a tile of query vectors, or for few of them in another way. */
+/** For GPUs: a workgroup attends for a tile of query vectors, or for few of them in another way. */
 export const attendTasks = /* wgsl */ `
-@compute @workgroup_size(WIDTH)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  if (batch[0].x == 0u) { return; }
-  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
-  let first = plan[directory];
-  let count = plan[directory + 1u];
-  for (var t = group.x; t < count; t += groups.x) {
-    let task = task_at(first + 2u * t);
-    let s = segment_at(task.record);
-    if (task.count <= FEW) { attend_few(task, s, group.y, lane); } else { attend_many(task, s, group.y, lane); }
-  }
+fn attend(task: Task, kv_head: u32, lane: u32) {
+  let s = segment_at(task.record);
+  if (task.count <= FEW) { attend_few(task, s, kv_head, lane); } else { attend_many(task, s, kv_head, lane); }
 }
 
 // The part's keys that rows from position lowest to highest see.
@@ -67,22 +71,11 @@ fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
 
 /** For CPU drivers: an invocation attends for one query vector, four keys at a time, without barriers. */
 export const attendThread = /* wgsl */ `
-@compute @workgroup_size(VECTORS)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  if (batch[0].x == 0u) { return; }
-  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
-  let first = plan[directory];
-  for (var t = group.x; t < plan[directory + 1u]; t += groups.x) {
-    let task = task_at(first + 2u * t);
-    if (lane < task.count) { attend(task, task.first + lane, group.y); }
-  }
-}
+const WIDTH = VECTORS;
 
-fn attend(task: Task, vector: u32, kv_head: u32) {
+fn attend(task: Task, kv_head: u32, lane: u32) {
+  if (lane >= task.count) { return; }
+  let vector = task.first + lane;
   let s = segment_at(task.record);
   let row = s.first_row + vector / SHARE;
   let head = kv_head * SHARE + vector % SHARE;

@@ -23,7 +23,7 @@ const allWays: readonly Staging[] = [
 ];
 const groupCounts = [264, 528, 1056, 4224];
 
-const bindings = /* wgsl */ `
+const head = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> source: array<vec4u>;
 @group(0) @binding(1) var<storage, read_write> sums: array<atomic<u32>, 64>;   // all words added up: the sum of these
 @group(0) @binding(2) var<storage, read_write> live: array<atomic<u32>, 2>;    // workgroups there now, and at most so far
@@ -36,11 +36,6 @@ fn part(group: u32, groups: u32) -> vec2u {
   let begin = rounds / groups * group + min(group, rounds % groups);
   return vec2u(begin, begin + rounds / groups + select(0u, 1u, group < rounds % groups));
 }
-`;
-
-/** Moves its part a round ahead, and adds up what other invocations put there, so that nothing can be left out. */
-const staged = /* wgsl */ `
-var<workgroup> room: array<vec4u, BUFFERS * ROUND + BESIDES>;
 
 @compute @workgroup_size(WIDTH)
 fn main(
@@ -49,7 +44,17 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   if (lane == 0u) { atomicMax(&live[1], atomicAdd(&live[0], 1u) + 1u); }
-  let own = part(group.x, groups.x);
+  let sum = sum_of(part(group.x, groups.x), lane);
+  atomicAdd(&sums[group.x % 64u], sum.x + sum.y + sum.z + sum.w);
+  if (lane == 0u) { atomicSub(&live[0], 1u); }
+}
+`;
+
+/** Moves a part a round ahead, and adds up what other invocations put there, so that nothing can be left out. */
+const staged = /* wgsl */ `
+var<workgroup> room: array<vec4u, BUFFERS * ROUND + BESIDES>;
+
+fn sum_of(own: vec2u, lane: u32) -> vec4u {
   var units: array<vec4u, LOADS>;
   for (var i = 0u; i < LOADS; i++) { units[i] = source[own.x * ROUND + lane + WIDTH * i]; }
   var sum = vec4u();
@@ -62,27 +67,18 @@ fn main(
     for (var i = 0u; i < LOADS; i++) { sum += room[buffer + (lane + 1u) % WIDTH + WIDTH * i]; }
     if (BUFFERS == 1u) { workgroupBarrier(); }
   }
-  atomicAdd(&sums[group.x % 64u], sum.x + sum.y + sum.z + sum.w);
-  if (lane == 0u) { atomicSub(&live[0], 1u); }
+  return sum;
 }
 `;
 
 /** The same without workgroup memory. */
 const direct = /* wgsl */ `
-@compute @workgroup_size(WIDTH)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  if (lane == 0u) { atomicMax(&live[1], atomicAdd(&live[0], 1u) + 1u); }
-  let own = part(group.x, groups.x);
+fn sum_of(own: vec2u, lane: u32) -> vec4u {
   var sum = vec4u();
   for (var r = own.x; r < own.y; r++) {
     for (var i = 0u; i < LOADS; i++) { sum += source[r * ROUND + lane + WIDTH * i]; }
   }
-  atomicAdd(&sums[group.x % 64u], sum.x + sum.y + sum.z + sum.w);
-  if (lane == 0u) { atomicSub(&live[0], 1u); }
+  return sum;
 }
 `;
 
@@ -127,7 +123,7 @@ function workgroupBytes({ width, loads, buffers, besides }: Staging): number {
 
 function kernelOf({ width, loads, buffers, besides }: Staging, body: string): Kernel {
   const constants = { WIDTH: width, LOADS: loads, BUFFERS: buffers, BESIDES: 64 * besides };
-  return kernel('staging', { constants }, bindings, body);
+  return kernel('staging', { constants }, head, body);
 }
 
 async function time(
