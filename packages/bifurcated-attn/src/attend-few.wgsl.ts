@@ -41,7 +41,7 @@ fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {
   for (var k = span.begin / TURN * TURN; k < span.end; k += TURN) {
     let wanted = k + team + vec4u(0u, TEAMS, 2u * TEAMS, 3u * TEAMS);
     // Outside of the span another key is read: what lies there may be anything, and 0 · NaN is NaN.
-    let read = clamp(wanted, vec4u(span.begin), vec4u(span.end - 1u));
+    let read = clamp(wanted, vec4u(span.begin), max(vec4u(span.begin), vec4u(span.end - 1u)));
     var keys: array<KvUnit, 4u * OWN>;
     var values: array<KvUnit, 4u * OWN>;
     for (var j = 0u; j < 4u; j++) {
@@ -62,7 +62,7 @@ fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {
         }
         for (var mask = 1u; mask < TEAM; mask *= 2u) { score += across(score, mask); }
         let at = wanted + s.base;
-        var visible = (wanted == read) & (at <= vec4u(positions[v]));
+        var visible = (wanted >= vec4u(span.begin)) & (wanted < vec4u(span.end)) & (at <= vec4u(positions[v]));
         if (WINDOW > 0u) { visible &= at + WINDOW > vec4u(positions[v]); }
         score = select(vec4f(LOWEST), score, visible);
         let best = max(max(max(score.x, score.y), max(score.z, score.w)), top[v]);

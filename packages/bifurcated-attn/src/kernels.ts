@@ -35,14 +35,16 @@ export interface MatrixLayout {
   readonly workgroups: number;
 }
 
-/** Measured on an H100 (docs/performance-log.md). */
-const matrixLayout: MatrixLayout = { vectors: 16, few: 4, keys: 32, subgroups: 4, workgroups: 512 };
+/** Measured on an H100 (docs/performance-log.md), but for `few`: what registers hold. */
+function matrixLayout(headDim: number): MatrixLayout {
+  return { vectors: 16, few: headDim > 128 ? 2 : 4, keys: 32, subgroups: 4, workgroups: 512 };
+}
 
 /** Workgroup memory that `attendMatrix` takes: queries and keys, scores, weights and what it notes by vector. */
 function matrixBytes({ vectors, keys, few, subgroups }: MatrixLayout, headDim: number): number {
   const tiles = 2 * (vectors + keys) * (headDim + 8);
   const scores = 4 * vectors * (Math.max(keys, headDim) + 8);
-  return tiles + scores + 2 * vectors * (keys + 8) + 16 * vectors + 8 * few * subgroups + 128;
+  return tiles + scores + 2 * vectors * (keys + 8) + 16 * vectors + 12 * few * subgroups + 128;
 }
 
 /** Whether the kernel has such a layout: invocations share a vector's softmax evenly, and sums of few vectors fit where scores lie. */
@@ -52,9 +54,13 @@ function isLayout({ vectors, keys, few, subgroups }: MatrixLayout, headDim: numb
   return Number.isInteger(sharing) && keys % sharing === 0 && few * subgroups * headDim <= room;
 }
 
+/** Workgroup memory that tasks of few vectors take, at most. */
+const joints = 3 * 4 * 16;
+
 /** Keys of a round of `attendTile`: what fits in the 16 KiB of workgroup memory that every device has, up to 32. */
 function tileKeys(vectors: number, headDim: number, elementBytes: number): number {
-  const bytes = (keys: number) => 4 * vectors * (headDim + keys + 3) + keys * (headDim + 4) * elementBytes;
+  const bytes = (keys: number) =>
+    4 * vectors * (headDim + keys + 3) + keys * (headDim + 4) * elementBytes + joints;
   return [32, 16, 8].find((keys) => bytes(keys) <= 2 ** 14) ?? 4;
 }
 
@@ -83,7 +89,7 @@ function threadVariant({ dtype }: Cached): AttendVariant {
 /** Attention by subgroup matrices; undefined where element type, head size, workgroup memory or the layout do not suit it. */
 export function matrixVariant(
   { device, dtype, layout }: Cached,
-  shape: MatrixLayout = matrixLayout,
+  shape: MatrixLayout = matrixLayout(layout.headDim),
 ): AttendVariant | undefined {
   const { headDim, kvHeads } = layout;
   const { vectors, few, keys, subgroups, workgroups } = shape;
@@ -101,12 +107,18 @@ export function matrixVariant(
   };
 }
 
-/** Attention by FMA: for every GPU, element type and head size. */
-export function tileVariant({ device, dtype, layout: { headDim } }: Cached): AttendVariant {
+/**
+ * Attention by FMA: for every GPU, element type and head size.
+ * @param most tasks of up to so many query vectors go without a tile. Default: as many as can.
+ */
+export function tileVariant(
+  { device, dtype, layout: { headDim } }: Cached,
+  most: number = Infinity,
+): AttendVariant {
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
   const vectors = headDim > 128 ? 8 : 16;
   const join = device.tier.reduce === 'subgroup' ? joinOf(device.info) : 0;
-  const few = Math.floor((vectors * join) / 128); // whose sums fit where the queries of a tile lie
+  const few = Math.min(most, Math.floor((vectors * join) / 128)); // whose sums fit where the queries of a tile lie
   const keys = tileKeys(vectors, headDim, bytesPerElement[dtype]);
   return {
     name: 'tile',

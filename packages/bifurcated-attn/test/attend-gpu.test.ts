@@ -51,6 +51,26 @@ await onEmulated('matrix', (device) => {
     world.destroy();
   });
 
+  // A part that begins beyond the rows' own positions, in the middle of a round of the teams: it has no keys yet.
+  test('parts of 16 and 32 keys, room reserved ahead', async () => {
+    for (const [chunk, headDim] of [
+      [16, 128],
+      [32, 64],
+    ] as const) {
+      const world = new World(device(), {
+        heads: 1,
+        kvHeads: 1,
+        headDim,
+        layers: everything,
+        attention: { chunk },
+      });
+      const entry = world.open();
+      entry.sequence.reserve(80);
+      for (const rows of [4, 1, chunk - 6, 1, 1, 1, 1, chunk]) await world.step([[entry, rows]]);
+      world.destroy();
+    }
+  });
+
   // Integers, so that large scores are exact in f16 as well.
   test('scores that grow: what was added up before is scaled down', async () => {
     const world = new World(device(), { heads: 3, kvHeads: 1, headDim: 64 });

@@ -23,7 +23,7 @@ export {
 } from './kernels/elementwise.ts';
 export { matmul, productVariant, type Operands, type ProductOptions } from './kernels/matmul.ts';
 export { matrixProduct, partialSums, type MatrixUse, type ProductLayout } from './kernels/matmul-matrix.ts';
-export { team as teamProduct } from './kernels/matmul-team.ts';
+export { teamProduct, type TeamLayout, type TeamUse } from './kernels/matmul-team.ts';
 export type { Product, ProductShape, Store, Variant } from './kernels/product.ts';
 export {
   columnMultiple,

@@ -22,7 +22,7 @@ const stores = ['assign', 'accumulate', 'gated'] as const;
 const met = {
   subgroups: ['team4', 'team16', 'tile64'],
   f16: ['team4', 'team16', 'tile64'],
-  matrix: ['row1', 'matrix16x32', 'matrix128x64_slices', 'add_slices'],
+  matrix: ['matrix16x32', 'matrix128x64_slices', 'add_slices'],
 } as const;
 
 // Dawn's null adapter has too little workgroup memory for most products of tier matrix, and subgroups too small for teams:

@@ -3,6 +3,7 @@ import {
   matrixProduct,
   partialSums,
   productVariant,
+  teamProduct,
   uploadMatrix,
   type Device,
   type Operands,
@@ -39,6 +40,11 @@ const products: readonly Product[] = [
 
 /** Outputs that no tile divides: an odd number, but for gates, in two tiles of most variants. */
 const outputsOf = (store: Store) => (store === 'gated' ? 102 : 101);
+
+/** Formats that variants are not for. */
+const refusals: Readonly<Record<string, readonly string[]>> = {
+  ...{ row1: ['int4'], row2: ['int4'], team1: ['f32', 'f16', 'int8'], team4: ['f32', 'f16'] },
+};
 
 /** Row capacities and columns to try a variant with; those that it takes are. */
 const capacities = [1, 2, 7, 16, 17, 32, 50, 64, 128, 130];
@@ -95,7 +101,7 @@ async function check(
 function runsOf(device: Device, variant: Variant, { format, store }: Product): Run[] {
   const takes = (rows: number, width: number) =>
     variant.takes({ rows, outputs: outputsOf(store), columns: width, format }, device, true);
-  const [fewest, more] = columns.filter((width) => takes(1, width));
+  const [fewest, more] = columns.filter((width) => capacities.some((rows) => takes(rows, width)));
   if (fewest === undefined) return [];
   const most = capacities.filter((rows) => takes(rows, fewest)).at(-1)!;
   return [
@@ -116,6 +122,17 @@ await onEmulated('f16', (device) => {
       matmul(pass, tensors, { rows, store: product.store }),
     );
   });
+
+  test.each([
+    { team: 8, outputs: 4 },
+    { team: 16, outputs: 4 },
+    { team: 32, outputs: 4 },
+  ])('teams of $team for $outputs outputs', async (layout) => {
+    const runs = [{ capacity: 6, active: 5, columns: 512 }];
+    await check(device(), products[3]!, runs, (pass, tensors, { rows }) =>
+      matmul(pass, tensors, { rows, variant: teamProduct(8, { layout }) }),
+    );
+  });
 });
 
 await onEmulated('matrix', (device) => {
@@ -128,7 +145,7 @@ await onEmulated('matrix', (device) => {
     test.each(names)('%s', async (name) => {
       const variant = variants.get(name)!;
       const runs = runsOf(device(), variant, product);
-      const refused = name === 'row2' ? ['int4'] : name === 'team4' ? ['f32', 'f16'] : [];
+      const refused = refusals[name] ?? [];
       expect(runs.length > 0).toBe(!refused.includes(product.format));
       await check(device(), product, runs, (pass, { weights, partial, ...tensors }, shape) => {
         const { words, scales, dims } = weights.blocks[0]!;

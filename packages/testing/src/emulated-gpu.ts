@@ -197,7 +197,8 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
  */
 export function emulated(code: string): string {
   const matrices = code.includes('enable chromium_experimental_subgroup_matrix;');
-  if (!matrices && !/lane \/ 32u[^]*subgroupAdd|const (JOIN|TEAM) = (16|32)u/.test(code)) return code;
+  if (!matrices && !/lane \/ 32u[^]*subgroupAdd|const (JOIN = (16|32)|TEAM = (8|16|32))u/.test(code))
+    return code;
   const chunks = new Set<string>();
   const define = (how: string, array: string): string => {
     const { halved, length } = arrayOf(code, array);

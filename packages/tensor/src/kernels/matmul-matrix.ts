@@ -18,7 +18,7 @@ import {
   matrixBody,
   sliceBindings,
 } from './matmul-matrix.wgsl.ts';
-import { team } from './matmul-team.ts';
+import { teamProduct } from './matmul-team.ts';
 import { rowBody } from './matmul.wgsl.ts';
 import { decodeWideF16, type WeightFormat } from './matrix.ts';
 import { operandPrelude, type Operand } from './operand.ts';
@@ -207,7 +207,7 @@ export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }
       shape.rows <= rows &&
       shape.outputs >= outputs &&
       shape.columns % (depth * splits * slices) === 0 &&
-      (partial || slices === 1),
+      (slices === 1 || (partial && tileRows <= paddedRows(shape.rows) && 64 % tileOutputs === 0)),
     record: (pass, tensors, shape, product) => {
       if (slices === 1) {
         const chunks = [matrixBindings, ...storeChunks(product), body];
@@ -232,9 +232,10 @@ function addSlices(product: Product, constants: Record<string, number>): Kernel 
 
 /** Products on tier `matrix`, the first that takes a shape is taken. */
 export const matrixVariants: readonly Variant[] = [
-  row(1, ['f32', 'f16', 'int8', 'int4']),
+  row(1, ['f32', 'f16', 'int8']),
   row(2, ['f32', 'f16', 'int8']),
-  team(4, ['int8', 'int4']),
+  teamProduct(1, { formats: ['int4'] }),
+  teamProduct(4, { formats: ['int8', 'int4'] }),
   matrixProduct(one, { most: 16, outputs: manyOutputs }),
   matrixProduct(shared, { most: 16 }),
   matrixProduct(one, { most: 16 }),

@@ -1,7 +1,10 @@
 /**
- * Up to ROWS rows: TEAM invocations that can shuffle compute four outputs for all of them, sharing the columns, a workgroup
- * of 128 as many outputs as it has teams. Every weight is read once, 16 bytes at a time, and there is no barrier at all; the
- * teams of a subgroup read the same of x, so that few read much of it.
+ * Up to ROWS rows: a team of TEAM invocations that can shuffle computes OUTPUTS outputs for all of them, sharing the columns;
+ * a workgroup of 128 has as many teams as it can. Weights are read once, there is no barrier at all, and teams side by side
+ * read the same of x, so that few read much of it.
+ *
+ * Whatever the format, invocations side by side take eight columns each, so that what they read of W and of x lies side by
+ * side too; where eight are few bytes, AHEAD of them are on their way at once.
  */
 export const teamBody = /* wgsl */ `
 const WIDTH = 128u;
@@ -9,69 +12,153 @@ const TEAMS = WIDTH / TEAM;
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let first = (group.x * TEAMS + lane / TEAM) * 4u;
-  let n = min(first + vec4u(0u, 1u, 2u, 3u), vec4u(dims.y - 1u));
-  let quads = dims.x / 4u;
-  let last_row = x_quads() / quads - 1u;
-  var sums: array<vec4f, ROWS>;
-  for (var i = lane % TEAM; i < quads / QUADS; i += TEAM) {
-    let w0 = weights16(n.x, i);
-    let w1 = weights16(n.y, i);
-    let w2 = weights16(n.z, i);
-    let w3 = weights16(n.w, i);
-    let scale = vec4f(load_scale(n.x, i), load_scale(n.y, i), load_scale(n.z, i), load_scale(n.w, i));
-    for (var m = 0u; m < ROWS; m++) {
-      let v = x_load(min(m, last_row) * quads + i * QUADS);
-      var products = vec4f();
-      for (var q = 0u; q < QUADS; q++) {
-        products += vec4f(dot(v[q], w0[q]), dot(v[q], w1[q]), dot(v[q], w2[q]), dot(v[q], w3[q]));
+  let first = (group.x * TEAMS + lane / TEAM) * OUTPUTS;
+  let octets = dims.x / 8u;
+  let last_row = x_octets() / octets - 1u;
+  var sums: array<f32, ROWS * OUTPUTS>;
+  for (var i = lane % TEAM; i < octets; i += TEAM * AHEAD) {
+    var loads: array<Octet, AHEAD * OUTPUTS>;
+    for (var j = 0u; j < AHEAD; j++) {
+      for (var o = 0u; o < OUTPUTS; o++) {
+        loads[j * OUTPUTS + o] = load_octet(min(first + o, dims.y - 1u), min(i + TEAM * j, octets - 1u));
       }
-      sums[m] += products * scale;
+    }
+    for (var j = 0u; j < AHEAD; j++) {
+      if (i + TEAM * j < octets) {
+        var w: array<array<vec4f, 2>, OUTPUTS>;
+        for (var o = 0u; o < OUTPUTS; o++) { w[o] = decode(loads[j * OUTPUTS + o]); }
+        for (var m = 0u; m < ROWS; m++) {
+          let v = load_x(min(m, last_row) * octets + i + TEAM * j);
+          for (var o = 0u; o < OUTPUTS; o++) { sums[m * OUTPUTS + o] += dot(v[0], w[o][0]) + dot(v[1], w[o][1]); }
+        }
+      }
     }
   }
   for (var m = 0u; m < ROWS; m++) {
-    var sum = sums[m];
-    for (var mask = 1u; mask < TEAM; mask *= 2u) { sum += across(sum, mask); }
-    if (lane % TEAM == m % TEAM && m < batch[0].x) {
-      if (first < dims.y) { store(m, first, sum.xy); }
-      if (first + 2u < dims.y) { store(m, first + 2u, sum.zw); }
+    for (var o = 0u; o < OUTPUTS; o += 2u) {
+      let sum = vec2f(over_team(sums[m * OUTPUTS + o]), over_team(sums[m * OUTPUTS + o + 1u]));
+      if (lane % TEAM == m % TEAM && m < batch[0].x && first + o < dims.y) { store(m, first + o, sum); }
     }
   }
 }
 
-fn across(v: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(v, mask); }
+fn over_team(value: f32) -> f32 {
+  var sum = value;
+  for (var mask = 1u; mask < TEAM; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+  return sum;
+}
 `;
 
-/** Bindings, and QUADS quads of x from quad \`at\` on. */
+/** Bindings, and eight values of x. */
 export const teamF32 = /* wgsl */ `
 @group(0) @binding(2) var<storage, read> batch: array<vec4u>;     // [1 + rows]
 @group(0) @binding(3) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
 @group(0) @binding(4) var<storage, read> x: array<vec4f>;         // [rows, columns / 4]
 @group(0) @binding(5) var<storage, read_write> y: array<Y>;       // [rows, dims.z], see store
 
-fn x_quads() -> u32 { return arrayLength(&x); }
-fn x_load(at: u32) -> array<vec4f, QUADS> {
-  var quads: array<vec4f, QUADS>;
-  for (var q = 0u; q < QUADS; q++) { quads[q] = x[at + q]; }
-  return quads;
-}
+fn x_octets() -> u32 { return arrayLength(&x) / 2u; }
+fn load_x(i: u32) -> array<vec4f, 2> { return array<vec4f, 2>(x[2u * i], x[2u * i + 1u]); }
 `;
 
-/** The same for x in f16, 16 bytes at a time: QUADS is even. */
 export const teamF16 = /* wgsl */ `
 @group(0) @binding(2) var<storage, read> batch: array<vec4u>;     // [1 + rows]
 @group(0) @binding(3) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
 @group(0) @binding(4) var<storage, read> x: array<vec4u>;         // [rows, columns / 8]
 @group(0) @binding(5) var<storage, read_write> y: array<Y>;       // [rows, dims.z], see store
 
-fn x_quads() -> u32 { return 2u * arrayLength(&x); }
-fn x_load(at: u32) -> array<vec4f, QUADS> {
-  var quads: array<vec4f, QUADS>;
-  for (var q = 0u; q < QUADS; q += 2u) {
-    let eight = x[(at + q) / 2u];
-    quads[q] = vec4f(unpack2x16float(eight.x), unpack2x16float(eight.y));
-    quads[q + 1u] = vec4f(unpack2x16float(eight.z), unpack2x16float(eight.w));
-  }
-  return quads;
+fn x_octets() -> u32 { return arrayLength(&x); }
+fn load_x(i: u32) -> array<vec4f, 2> {
+  let v = x[i];
+  return array<vec4f, 2>(
+    vec4f(unpack2x16float(v.x), unpack2x16float(v.y)),
+    vec4f(unpack2x16float(v.z), unpack2x16float(v.w)),
+  );
+}
+`;
+
+/**
+ * How teams read weights, per format: \`load_octet(row, i)\` reads columns 8 i to 8 i + 7 as they are stored, \`decode\` makes
+ * them numbers, AHEAD is how many of them a team's invocation reads at once.
+ */
+export const octetF32 = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec4f>;     // [rows, columns / 4]
+@group(0) @binding(1) var<storage, read> scales: array<u32>;
+const AHEAD = 1u;
+alias Octet = array<vec4f, 2>;
+
+fn load_octet(row: u32, i: u32) -> Octet {
+  let at = row * (dims.x / 4u) + 2u * i;
+  return Octet(words[at], words[at + 1u]);
+}
+fn decode(w: Octet) -> array<vec4f, 2> { return w; }
+`;
+
+export const octetF16 = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
+@group(0) @binding(1) var<storage, read> scales: array<u32>;
+const AHEAD = 1u;
+alias Octet = vec4u;
+
+fn load_octet(row: u32, i: u32) -> Octet { return words[row * (dims.x / 8u) + i]; }
+fn decode(w: Octet) -> array<vec4f, 2> {
+  return array<vec4f, 2>(
+    vec4f(unpack2x16float(w.x), unpack2x16float(w.y)),
+    vec4f(unpack2x16float(w.z), unpack2x16float(w.w)),
+  );
+}
+`;
+
+export const octetInt8 = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<vec2u>;     // [rows, columns / 8]: signed bytes
+@group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
+const AHEAD = 2u;
+struct Octet { words: vec2u, scale: f32 }
+
+fn load_octet(row: u32, i: u32) -> Octet {
+  let group = row * (dims.x / 32u) + i / 4u;
+  return Octet(words[row * (dims.x / 8u) + i], unpack2x16float(scales[group / 2u])[group % 2u]);
+}
+fn decode(w: Octet) -> array<vec4f, 2> {
+  return array<vec4f, 2>(bytes(w.words.x) * w.scale, bytes(w.words.y) * w.scale);
+}
+`;
+
+export const octetInt4 = /* wgsl */ `
+@group(0) @binding(0) var<storage, read> words: array<u32>;       // [rows, columns / 8]: columns 0 … 3 low, 4 … 7 high
+@group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
+const AHEAD = 4u;
+struct Octet { word: u32, scale: f32 }
+
+fn load_octet(row: u32, i: u32) -> Octet {
+  let group = row * (dims.x / 32u) + i / 4u;
+  return Octet(words[row * (dims.x / 8u) + i], unpack2x16float(scales[group / 2u])[group % 2u]);
+}
+fn decode(w: Octet) -> array<vec4f, 2> {
+  return array<vec4f, 2>(low_nibbles(w.word) * w.scale, low_nibbles(w.word >> 4u) * w.scale);
+}
+`;
+
+/** Signed integers of a word as numbers. */
+export const integers = /* wgsl */ `
+fn bytes(word: u32) -> vec4f { return vec4f(unpack4xI8(word)); }
+fn low_nibbles(word: u32) -> vec4f { return vec4f(unpack4xI8((word << 4u) & 0xf0f0f0f0u)) * 0.0625; }
+`;
+
+/**
+ * The same for devices with f16, without conversions of integers, which are slow on GPUs: in the last bits of 1024, whose f16
+ * steps are 1, an unsigned number q reads as 1024 + q.
+ */
+export const integersF16 = /* wgsl */ `
+fn bytes(word: u32) -> vec4f {
+  let unsigned = word ^ 0x80808080u;                               // + 128
+  let even = vec2f(bitcast<vec2<f16>>((unsigned & 0x00ff00ffu) | 0x64006400u) - 1152.0h);
+  let odd = vec2f(bitcast<vec2<f16>>(((unsigned >> 8u) & 0x00ff00ffu) | 0x64006400u) - 1152.0h);
+  return vec4f(even.x, odd.x, even.y, odd.y);
+}
+fn low_nibbles(word: u32) -> vec4f {
+  let unsigned = word ^ 0x88888888u;                               // + 8
+  let even = vec2f(bitcast<vec2<f16>>((unsigned & 0x000f000fu) | 0x64006400u) - 1032.0h);
+  let odd = vec2f(bitcast<vec2<f16>>(((unsigned >> 8u) & 0x000f000fu) | 0x64006400u) - 1032.0h);
+  return vec4f(even.x, odd.x, even.y, odd.y);
 }
 `;

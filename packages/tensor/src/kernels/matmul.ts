@@ -7,7 +7,7 @@ import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
 import { decodeQuad, decodeWide, rowsOfBlock, type Matrix, type MatrixShape } from './matrix.ts';
 import { matrixVariants, sharedSums } from './matmul-matrix.ts';
-import { team } from './matmul-team.ts';
+import { teamProduct } from './matmul-team.ts';
 import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
 import { productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
 import { operandPrelude, type Operand } from './operand.ts';
@@ -94,14 +94,14 @@ function tile(rowTile: number, rowGroups: number, quads: number, most: number): 
 
 /** For every GPU: teams where subgroups hold one, else as the plain tier does. */
 const tiled = [
-  ...[team(4), team(8), team(16), vector(4)],
+  ...[teamProduct(4), teamProduct(8), teamProduct(16), vector(4)],
   ...[tile(4, 4, 8, 16), tile(4, 8, 8, 32), tile(8, 8, 4, Infinity)],
 ];
 
 /** Per tier: the first variant that takes so many rows, outputs and columns is taken. */
 const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {
   thread: [thread(1, thread1), thread(4, thread4), thread(8, thread8, Infinity)],
-  tile: [vector(1), vector(2), ...tiled],
+  tile: [vector(1), teamProduct(2), vector(2), ...tiled],
   matrix: [...matrixVariants, ...tiled],
 };
 

@@ -63,7 +63,10 @@ fn run(group: vec3u, lane: u32) {
     }
   }
   for (var m = 0u; m < ROWS; m++) {
-    let total = reduce_add4(sums[m], lane);
+    // This loop holds a barrier and so is not unrolled: what it indexed would live in memory.
+    var own = vec4f();
+    for (var r = 0u; r < ROWS; r++) { if (r == m) { own = sums[r]; } }
+    let total = reduce_add4(own, lane);
     let n = first + 2u * lane;
     if (lane < 2u && m < rows && n < dims.y) { store(m, n, select(total.xy, total.zw, lane == 1u)); }
   }
@@ -114,13 +117,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
  * memory, TILE_QUADS quads of columns a round (never across two groups of 32); an invocation ROW_TILE rows × 4 outputs, in
  * pairs 32 apart.
  *
- * Weights lie by quad, even outputs before odd ones, in an odd number of places, so that invocations side by side read, and
- * write, places side by side: no bank conflicts.
+ * Weights lie by quad, even outputs before odd ones, in strides that are odd or begin halfway around the banks, so that
+ * invocations side by side read and write without bank conflicts.
  */
 export const tileBody = /* wgsl */ `
 const WIDTH = 16u * ROW_GROUPS;
 const TILE_ROWS = ROW_TILE * ROW_GROUPS;
-const W_STRIDE = 65u;
+const ODD = 36u;                                                  // where odd outputs begin
+const W_STRIDE = 73u;
 const X_STRIDE = TILE_QUADS + 1u;
 var<workgroup> x_tile: array<vec4f, TILE_ROWS * X_STRIDE>;
 var<workgroup> w_tile: array<vec4f, TILE_QUADS * W_STRIDE>;
@@ -147,12 +151,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       let at = min(k + i % TILE_QUADS, quads - 1u);
       let output = i / TILE_QUADS;
       let n = min(n0 + output, dims.y - 1u);
-      w_tile[i % TILE_QUADS * W_STRIDE + output / 2u + output % 2u * 32u] = weight4(n, at) * group_scale(n, at);
+      w_tile[i % TILE_QUADS * W_STRIDE + output / 2u + output % 2u * ODD] = weight4(n, at) * group_scale(n, at);
     }
     workgroupBarrier();
     for (var q = 0u; q < TILE_QUADS; q++) {
       let at = q * W_STRIDE + pair;
-      let w = mat4x4f(w_tile[at], w_tile[at + 32u], w_tile[at + 16u], w_tile[at + 48u]);
+      let w = mat4x4f(w_tile[at], w_tile[at + ODD], w_tile[at + 16u], w_tile[at + ODD + 16u]);
       for (var m = 0u; m < ROW_TILE; m++) { sums[m] += x_tile[(row + ROW_GROUPS * m) * X_STRIDE + q] * w; }
     }
   }

@@ -27,11 +27,11 @@ export class AttentionStep {
     this.#y = cache.device.tensor('f32', shape);
   }
 
-  /** With random queries, one row for each of `leaves`; results are compared with those of attention by FMA. */
+  /** With random queries, one row for each of `leaves`; results are compared with those of tiles by FMA. */
   static async make(cache: KvCache, heads: number, leaves: readonly Sequence[]): Promise<AttentionStep> {
     const step = new AttentionStep(cache, heads, leaves);
     await draw(cache.device, [{ tensor: step.#q, values: 'f32', size: Math.sqrt(3), seed: 9 }]);
-    step.#expected = await step.#recorded(tileVariant(cache), (recording) => step.#results(recording));
+    step.#expected = await step.#recorded(tileVariant(cache, 0), (recording) => step.#results(recording));
     return step;
   }
 

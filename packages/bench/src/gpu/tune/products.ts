@@ -13,7 +13,7 @@ import { productRow, withMatrices, type Product } from '../products.ts';
 import { climb, expectMatrixTier, nameOf, type Choices } from './climb.ts';
 
 /** Row counts, the most interesting first. */
-const rowCounts = [16, 4, 32, 64, 8];
+const rowCounts = [16, 4, 32, 1, 64, 8];
 
 const allChoices: Choices<ProductLayout> = {
   rowTiles: [1, 2, 4],
@@ -86,7 +86,7 @@ async function tune(
     });
     return us;
   };
-  for (const most of [4, 8, 16].filter((size) => size >= rows)) {
+  for (const most of [1, 2, 4, 8, 16].filter((size) => size >= rows && size < 4 * rows)) {
     const variant = teamProduct(most);
     await attempt(bench, variant.name, async () => {
       await add(variant.name, by(variant), 0);
