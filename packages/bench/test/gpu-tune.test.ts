@@ -106,10 +106,10 @@ await onEmulated('matrix', (device) => {
 
   test('layouts of attention are checked, timed and compared', async () => {
     await withBench(device(), async (bench, lines) => {
-      const choices = { vectors: [16], few: [1, 4], keys: [16, 32], subgroups: [4], workgroups: [512] };
+      const choices = { vectors: [16], few: [1, 4], keys: [32], subgroups: [4], workgroups: [512] };
       await tuneAttention(bench, { shape: 'tiny', context: 300 }, [3], choices);
       expect(bench.report.skipped).toEqual([]);
-      expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toBeGreaterThanOrEqual(4);
+      expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toHaveLength(3);
       expect(lines.filter((line) => line.startsWith('best: '))).toHaveLength(1);
     });
   });

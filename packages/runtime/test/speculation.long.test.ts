@@ -58,7 +58,8 @@ const strategies: Record<string, (layout: Layout) => Draft | readonly Draft[]> =
     tinySource({ layers: '0s 1' }),
   ],
 };
-const lengths = [1, 7, 'auto'] as const;
+/** Longer ones are among those of imposed acceptance. */
+const lengths = [1, 3, 'auto'] as const;
 
 /** One sample has no siblings; only with few tokens do n-grams come again. */
 const batches = [
