@@ -98,7 +98,7 @@ const operandLoads: Readonly<Record<Operand, string>> = { f16: operandLoadsF16, 
 const operandUnit: Readonly<Record<Operand, string>> = { f16: 'vec4u', f32: 'vec4f' };
 
 /** One invocation a subgroup an output: for so few rows that multiplying is cheap. Subgroups of 32. */
-function row(rows: number, formats: readonly WeightFormat[]): Variant {
+function row(rows: number): Variant {
   const name = `row${rows}`;
   const code = ({ format, store, x, y }: Product): Kernel =>
     kernel(
@@ -108,7 +108,7 @@ function row(rows: number, formats: readonly WeightFormat[]): Variant {
         aliases: { Y: y, XUnit: operandUnit[x] },
         constants: { ROWS: rows },
       },
-      decodeWideF16[format],
+      decodeWideF16[format] ?? '',
       matrixBindings,
       operandLoads[x],
       ...storeChunks({ store, y }),
@@ -116,7 +116,7 @@ function row(rows: number, formats: readonly WeightFormat[]): Variant {
     );
   return {
     name,
-    takes: (shape) => shape.rows <= rows && formats.includes(shape.format) && shape.columns % 8 === 0,
+    takes: (shape) => shape.rows <= rows && shape.format in decodeWideF16 && shape.columns % 8 === 0,
     record: (pass, tensors, shape, product) =>
       pass.run(code(product), tensors, [Math.ceil(shape.outputs / 4)]),
   };
@@ -232,8 +232,8 @@ function addSlices(product: Product, constants: Record<string, number>): Kernel 
 
 /** Products on tier `matrix`, the first that takes a shape is taken. */
 export const matrixVariants: readonly Variant[] = [
-  row(1, ['f32', 'f16', 'int8']),
-  row(2, ['f32', 'f16', 'int8']),
+  row(1),
+  row(2),
   teamProduct(1, { formats: ['int4'] }),
   teamProduct(4, { formats: ['int8', 'int4'] }),
   matrixProduct(one, { most: 16, outputs: manyOutputs }),

@@ -9,7 +9,6 @@ import {
   f32Wide8,
   int4Quad,
   int4Wide,
-  int4WideF16,
   int8Quad,
   int8Wide,
   int8WideF16,
@@ -76,12 +75,11 @@ export const decodeWide: Readonly<Record<WeightFormat, string>> = {
   int4: int4Wide,
 };
 
-/** The same for devices with f16, at least eight values a call. */
-export const decodeWideF16: Readonly<Record<WeightFormat, string>> = {
+/** The same for devices with f16, eight values a call or 16; int4 has 32, which is too many for invocations side by side. */
+export const decodeWideF16: Readonly<Partial<Record<WeightFormat, string>>> = {
   f32: f32Wide8,
   f16: f16Wide,
   int8: int8WideF16,
-  int4: int4WideF16,
 };
 
 /** The number of columns must be a multiple of this. */

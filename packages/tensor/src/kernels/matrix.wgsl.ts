@@ -132,8 +132,8 @@ fn load_scale(row: u32, i: u32) -> f32 { return 1.0; }
 `;
 
 /**
- * The same for devices with f16: integers become f16 without conversions, which are slow on GPUs. In the last bits of
- * 1024, whose f16 steps are 1, an unsigned number q reads as 1024 + q.
+ * int8 for devices with f16: integers become f16 without conversions, which are slow on GPUs. In the last bits of 1024,
+ * whose f16 steps are 1, an unsigned number q reads as 1024 + q.
  */
 export const int8WideF16 = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 16]
@@ -153,29 +153,6 @@ fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
 }
 fn load_scale(row: u32, i: u32) -> f32 {
   let group = row * (dims.x / 32u) + i / 2u;
-  return unpack2x16float(scales[group / 2u])[group % 2u];
-}
-`;
-
-export const int4WideF16 = /* wgsl */ `
-@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 32]: a load is a group
-@group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
-const QUADS = 8u;
-
-fn pair(bits: u32) -> vec2f {
-  return vec2f(bitcast<vec2<f16>>((bits & 0x000f000fu) | 0x64006400u) - 1032.0h);
-}
-fn low4(nibbles: u32) -> vec4f { return vec4f(pair(nibbles), pair(nibbles >> 8u)).xzyw; }
-fn high4(nibbles: u32) -> vec4f { return low4(nibbles >> 4u); }
-
-fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
-  let w = words[row * (dims.x / 32u) + i] ^ vec4u(0x88888888u);    // + 8
-  return array<vec4f, QUADS>(
-    low4(w.x), high4(w.x), low4(w.y), high4(w.y), low4(w.z), high4(w.z), low4(w.w), high4(w.w),
-  );
-}
-fn load_scale(row: u32, i: u32) -> f32 {
-  let group = row * (dims.x / 32u) + i;
   return unpack2x16float(scales[group / 2u])[group % 2u];
 }
 `;
