@@ -109,7 +109,7 @@ await onEmulated('matrix', (device) => {
       const choices = { vectors: [16], few: [1, 4], keys: [32], subgroups: [4], workgroups: [512] };
       await tuneAttention(bench, { shape: 'tiny', context: 300 }, [3], choices);
       expect(bench.report.skipped).toEqual([]);
-      expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toHaveLength(3);
+      expect(bench.report.rows.filter(({ section }) => section === 'tune')).toHaveLength(3);
       expect(lines.filter((line) => line.startsWith('best: '))).toHaveLength(1);
     });
   });
