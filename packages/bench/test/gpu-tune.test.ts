@@ -80,11 +80,14 @@ await onEmulated('matrix', (device) => {
   test('layouts of products are checked, timed and compared', async () => {
     await withBench(device(), async (bench, lines) => {
       const one = { rowTiles: [1], columnTiles: [1], rowGroups: [1], columnGroups: [1], splits: [1] };
-      const choices = { ...one, slices: [1, 2], depth: [64], buffers: [1, 2] as const };
+      const choices = {
+        matrices: { ...one, slices: [1, 2], depth: [64], buffers: [1, 2] as const },
+        teams: { team: [8, 32], outputs: [4], ahead: [2], sums: ['f32', 'f16'] as const },
+      };
       await tuneProducts(bench, { weights: 'f16', outputs: 96, columns: 128 }, [16], choices);
       expect(bench.report.skipped).toEqual([]);
-      expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toBeGreaterThanOrEqual(5);
-      expect(lines.filter((line) => line.startsWith('best: '))).toHaveLength(2);
+      expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toBeGreaterThanOrEqual(8);
+      expect(lines.filter((line) => line.startsWith('best: '))).toHaveLength(3);
     });
   });
 

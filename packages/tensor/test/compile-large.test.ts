@@ -1,4 +1,11 @@
-import { matmul, type Device, type Matrix, type Operand, type WeightFormat } from '@ensample/tensor';
+import {
+  matmul,
+  teamProduct,
+  type Device,
+  type Matrix,
+  type Operand,
+  type WeightFormat,
+} from '@ensample/tensor';
 import {
   expectNoErrors,
   expectNothingAllocated,
@@ -24,6 +31,9 @@ const met = {
   f16: ['team4', 'team16', 'tile64'],
   matrix: ['matrix16x32', 'matrix128x64_slices', 'add_slices'],
 } as const;
+
+/** No shape is given it: `bench gpu --only tune-matmul` tries it on a card. */
+const halfSums = teamProduct(16, { layout: { team: 8, outputs: 4, sums: 'f16' } });
 
 // Dawn's null adapter has too little workgroup memory for most products of tier matrix, and subgroups too small for teams:
 // compile.test.ts meets few of them.
@@ -57,6 +67,7 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
             matmul(check, operands, { rows: count, store });
             matmul(check, { ...operands, partial: room }, { rows: count, store });
           }
+          if (tier !== 'subgroups') matmul(check, operands, { rows: 16, store, variant: halfSums });
         }
       }
     }

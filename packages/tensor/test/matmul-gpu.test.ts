@@ -10,6 +10,7 @@ import {
   type Pass,
   type ProductLayout,
   type Store,
+  type TeamLayout,
 } from '@ensample/tensor';
 import {
   compute,
@@ -123,14 +124,24 @@ await onEmulated('f16', (device) => {
     );
   });
 
-  test.each([
+  const layouts: readonly TeamLayout[] = [
     { team: 8, outputs: 4 },
     { team: 16, outputs: 4 },
-    { team: 32, outputs: 4 },
-  ])('teams of $team for $outputs outputs', async (layout) => {
+    { team: 32, outputs: 4, ahead: 3 },
+    { team: 16, outputs: 2, ahead: 2, sums: 'f16' },
+  ];
+  test.each(layouts)('teams of $team for $outputs outputs', async (layout) => {
     const runs = [{ capacity: 6, active: 5, columns: 512 }];
     await check(device(), products[3]!, runs, (pass, tensors, { rows }) =>
       matmul(pass, tensors, { rows, variant: teamProduct(8, { layout }) }),
+    );
+  });
+
+  test.each(products)('sums in f16: $format weights, $store, $x to $y', async (product) => {
+    const variant = teamProduct(4, { layout: { team: 8, outputs: 4, ahead: 2, sums: 'f16' } });
+    const runs = [{ capacity: 4, active: 3, columns: 96 }];
+    await check(device(), product, runs, (pass, tensors, { rows }) =>
+      matmul(pass, tensors, { rows, store: product.store, variant }),
     );
   });
 });

@@ -2,16 +2,22 @@ import type { Device } from '../device.ts';
 import { kernel, type Kernel } from '../kernel.ts';
 import type { WeightFormat } from './matrix.ts';
 import {
+  halves,
+  halvesOfW,
+  halvesOfX,
   integers,
   integersF16,
   octetF16,
   octetF32,
   octetInt4,
   octetInt8,
+  sumsF16,
+  sumsF32,
   teamBody,
   teamF16,
   teamF32,
 } from './matmul-team.wgsl.ts';
+import type { Operand } from './operand.ts';
 import { storeChunks, type Product, type Variant } from './product.ts';
 
 /** How a product is laid out for teams of invocations. */
@@ -20,6 +26,10 @@ export interface TeamLayout {
   readonly team: number;
   /** Outputs that a team computes: an even number. */
   readonly outputs: number;
+  /** Octets of columns that an invocation reads at once of each output. Default: few where an octet is many bytes. */
+  readonly ahead?: number;
+  /** What products are added up in, `ahead` octets of them; sums of these are f32 always. Default `'f32'`. */
+  readonly sums?: Operand;
 }
 
 /** From the one that reads the least of x to the one with the most workgroups. */
@@ -33,6 +43,8 @@ const layouts: readonly TeamLayout[] = [
 const width = 128;
 /** Workgroups that a product should have to fill a large GPU. */
 const wantedGroups = 320;
+
+const defaultAhead: Readonly<Record<WeightFormat, number>> = { f32: 1, f16: 1, int8: 2, int4: 4 };
 
 const octets: Readonly<Record<WeightFormat, string>> = {
   f32: octetF32,
@@ -51,13 +63,12 @@ export interface TeamUse {
 
 /** Products of up to `rows` rows by teams of invocations, on devices whose subgroups hold one. */
 export function teamProduct(rows: number, { formats, layout }: TeamUse = {}): Variant {
-  const name = `team${rows}`;
   const chosen = (device: Device, outputs: number) => {
     const possible = (layout ? [layout] : layouts).filter((one) => holds(device, one));
     return possible.find((one) => groupsOf(one, outputs) >= wantedGroups) ?? possible.at(-1);
   };
   return {
-    name,
+    name: `team${rows}`,
     takes: (shape, device) =>
       shape.rows <= rows &&
       (formats?.includes(shape.format) ?? true) &&
@@ -65,36 +76,44 @@ export function teamProduct(rows: number, { formats, layout }: TeamUse = {}): Va
       chosen(device, shape.outputs) !== undefined,
     record: (pass, tensors, shape, product) => {
       const one = chosen(pass.device, shape.outputs) ?? layouts[0]!;
-      const constants = { ROWS: rows, TEAM: one.team, OUTPUTS: one.outputs };
-      const code = teamKernel(pass.device, `matmul_${name}_${product.format}`, product, constants);
-      pass.run(code, tensors, [groupsOf(one, shape.outputs)]);
+      pass.run(teamKernel(pass.device, rows, product, one), tensors, [groupsOf(one, shape.outputs)]);
     },
   };
 }
 
-function holds({ tier, info }: Device, { team }: TeamLayout): boolean {
-  return tier.reduce === 'subgroup' && team <= info.subgroupMinSize;
+function holds({ tier, info }: Device, { team, sums }: TeamLayout): boolean {
+  return (
+    tier.reduce === 'subgroup' &&
+    team <= info.subgroupMinSize &&
+    (sums !== 'f16' || tier.features.includes('shader-f16'))
+  );
 }
 
 function groupsOf({ team, outputs: own }: TeamLayout, outputs: number): number {
   return Math.ceil((outputs * team) / (own * width));
 }
 
-function teamKernel(
-  { tier }: Device,
-  name: string,
-  { format, store, x, y }: Product,
-  constants: Readonly<Record<string, number>>,
-): Kernel {
+function teamKernel({ tier }: Device, rows: number, product: Product, layout: TeamLayout): Kernel {
+  const { format, x, y } = product;
+  const { team, outputs, ahead = defaultAhead[format], sums = 'f32' } = layout;
   const half = tier.features.includes('shader-f16');
-  const prelude = { enable: ['subgroups', ...(half ? ['f16'] : [])], aliases: { Y: y }, constants };
-  const decode = [octets[format], half ? integersF16 : integers];
   return kernel(
-    name,
-    prelude,
-    ...decode,
+    `matmul_team${rows}_${format}`,
+    {
+      enable: ['subgroups', ...(half ? ['f16'] : [])],
+      aliases: { Y: y },
+      constants: { ROWS: rows, TEAM: team, OUTPUTS: outputs, AHEAD: ahead },
+    },
+    octets[format],
+    half ? integersF16 : integers,
     x === 'f16' ? teamF16 : teamF32,
-    ...storeChunks({ store, y }),
+    ...(sums === 'f16' ? halfSums(product) : [sumsF32]),
+    ...storeChunks(product),
     teamBody,
   );
+}
+
+function halfSums({ format, x }: Product): string[] {
+  const how = (type: string) => (type === 'f16' ? 'stored' : 'narrowed');
+  return [halves, halvesOfW[how(format)], halvesOfX[how(x)], sumsF16];
 }

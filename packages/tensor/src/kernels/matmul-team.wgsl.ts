@@ -4,35 +4,27 @@
  * read the same of x, so that few read much of it.
  *
  * Whatever the format, invocations side by side take eight columns each, so that what they read of W and of x lies side by
- * side too; where eight are few bytes, AHEAD of them are on their way at once.
+ * side too; AHEAD of these octets are on their way at once.
  */
 export const teamBody = /* wgsl */ `
 const WIDTH = 128u;
 const TEAMS = WIDTH / TEAM;
+alias Loads = array<Octet, AHEAD * OUTPUTS>;
+alias Totals = array<f32, ROWS * OUTPUTS>;
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = (group.x * TEAMS + lane / TEAM) * OUTPUTS;
   let octets = dims.x / 8u;
-  let last_row = x_octets() / octets - 1u;
-  var sums: array<f32, ROWS * OUTPUTS>;
+  var sums: Totals;
   for (var i = lane % TEAM; i < octets; i += TEAM * AHEAD) {
-    var loads: array<Octet, AHEAD * OUTPUTS>;
+    var loads: Loads;
     for (var j = 0u; j < AHEAD; j++) {
       for (var o = 0u; o < OUTPUTS; o++) {
         loads[j * OUTPUTS + o] = load_octet(min(first + o, dims.y - 1u), min(i + TEAM * j, octets - 1u));
       }
     }
-    for (var j = 0u; j < AHEAD; j++) {
-      if (i + TEAM * j < octets) {
-        var w: array<array<vec4f, 2>, OUTPUTS>;
-        for (var o = 0u; o < OUTPUTS; o++) { w[o] = decode(loads[j * OUTPUTS + o]); }
-        for (var m = 0u; m < ROWS; m++) {
-          let v = load_x(min(m, last_row) * octets + i + TEAM * j);
-          for (var o = 0u; o < OUTPUTS; o++) { sums[m * OUTPUTS + o] += dot(v[0], w[o][0]) + dot(v[1], w[o][1]); }
-        }
-      }
-    }
+    add_products(&sums, &loads, i);
   }
   for (var m = 0u; m < ROWS; m++) {
     for (var o = 0u; o < OUTPUTS; o += 2u) {
@@ -47,7 +39,75 @@ fn over_team(value: f32) -> f32 {
   for (var mask = 1u; mask < TEAM; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
   return sum;
 }
+
+// Octet \`i\` of row \`m\` of x; rows past its last are that one, which nobody stores.
+fn octet_of_x(m: u32, i: u32) -> u32 {
+  let octets = dims.x / 8u;
+  return min(m, x_octets() / octets - 1u) * octets + i;
+}
 `;
+
+/** Products and their sums in f32. */
+export const sumsF32 = /* wgsl */ `
+fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32) {
+  for (var j = 0u; j < AHEAD; j++) {
+    if (i + TEAM * j < dims.x / 8u) {
+      var w: array<array<vec4f, 2>, OUTPUTS>;
+      for (var o = 0u; o < OUTPUTS; o++) { w[o] = decode((*loads)[j * OUTPUTS + o]); }
+      for (var m = 0u; m < ROWS; m++) {
+        let v = load_x(octet_of_x(m, i + TEAM * j));
+        for (var o = 0u; o < OUTPUTS; o++) { (*sums)[m * OUTPUTS + o] += dot(v[0], w[o][0]) + dot(v[1], w[o][1]); }
+      }
+    }
+  }
+}
+`;
+
+/**
+ * Products in f16, two a time, and 8 AHEAD of them added up in f16 before they join the sums: half the instructions. Weights
+ * are taken as 16ths, so that no sum leaves what f16 can hold as long as weights are within ± 1.
+ */
+export const sumsF16 = /* wgsl */ `
+fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32) {
+  var w: array<Halves, AHEAD * OUTPUTS>;
+  for (var k = 0u; k < AHEAD * OUTPUTS; k++) {
+    let values = halves((*loads)[k]);
+    for (var h = 0u; h < 4u; h++) { w[k][h] = values[h] * 0.0625h; }
+  }
+  for (var m = 0u; m < ROWS; m++) {
+    var parts = array<vec2<f16>, OUTPUTS>();
+    for (var j = 0u; j < AHEAD; j++) {
+      if (i + TEAM * j < dims.x / 8u) {
+        let v = load_x_halves(octet_of_x(m, i + TEAM * j));
+        for (var o = 0u; o < OUTPUTS; o++) {
+          for (var h = 0u; h < 4u; h++) { parts[o] = fma(v[h], w[j * OUTPUTS + o][h], parts[o]); }
+        }
+      }
+    }
+    for (var o = 0u; o < OUTPUTS; o++) { (*sums)[m * OUTPUTS + o] += 16.0 * f32(parts[o].x + parts[o].y); }
+  }
+}
+`;
+
+/** Eight values as f16, for `sumsF16`: those that are stored so, and others. */
+export const halves = /* wgsl */ `
+alias Halves = array<vec2<f16>, 4>;
+
+fn stored(v: vec4u) -> Halves {
+  return Halves(bitcast<vec2<f16>>(v.x), bitcast<vec2<f16>>(v.y), bitcast<vec2<f16>>(v.z), bitcast<vec2<f16>>(v.w));
+}
+fn narrowed(v: array<vec4f, 2>) -> Halves {
+  return Halves(vec2<f16>(v[0].xy), vec2<f16>(v[0].zw), vec2<f16>(v[1].xy), vec2<f16>(v[1].zw));
+}
+`;
+export const halvesOfW = {
+  stored: /* wgsl */ `fn halves(w: Octet) -> Halves { return stored(w); }`,
+  narrowed: /* wgsl */ `fn halves(w: Octet) -> Halves { return narrowed(decode(w)); }`,
+};
+export const halvesOfX = {
+  stored: /* wgsl */ `fn load_x_halves(i: u32) -> Halves { return stored(x[i]); }`,
+  narrowed: /* wgsl */ `fn load_x_halves(i: u32) -> Halves { return narrowed(load_x(i)); }`,
+};
 
 /** Bindings, and eight values of x. */
 export const teamF32 = /* wgsl */ `
@@ -77,13 +137,12 @@ fn load_x(i: u32) -> array<vec4f, 2> {
 `;
 
 /**
- * How teams read weights, per format: \`load_octet(row, i)\` reads columns 8 i to 8 i + 7 as they are stored, \`decode\` makes
- * them numbers, AHEAD is how many of them a team's invocation reads at once.
+ * How teams read weights, per format: `load_octet(row, i)` reads columns 8 i to 8 i + 7 as they are stored, `decode` makes
+ * them numbers.
  */
 export const octetF32 = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4f>;     // [rows, columns / 4]
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
-const AHEAD = 1u;
 alias Octet = array<vec4f, 2>;
 
 fn load_octet(row: u32, i: u32) -> Octet {
@@ -96,7 +155,6 @@ fn decode(w: Octet) -> array<vec4f, 2> { return w; }
 export const octetF16 = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
-const AHEAD = 1u;
 alias Octet = vec4u;
 
 fn load_octet(row: u32, i: u32) -> Octet { return words[row * (dims.x / 8u) + i]; }
@@ -111,7 +169,6 @@ fn decode(w: Octet) -> array<vec4f, 2> {
 export const octetInt8 = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec2u>;     // [rows, columns / 8]: signed bytes
 @group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
-const AHEAD = 2u;
 struct Octet { words: vec2u, scale: f32 }
 
 fn load_octet(row: u32, i: u32) -> Octet {
@@ -126,7 +183,6 @@ fn decode(w: Octet) -> array<vec4f, 2> {
 export const octetInt4 = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<u32>;       // [rows, columns / 8]: columns 0 … 3 low, 4 … 7 high
 @group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
-const AHEAD = 4u;
 struct Octet { word: u32, scale: f32 }
 
 fn load_octet(row: u32, i: u32) -> Octet {

@@ -4,7 +4,7 @@ import { shapeOf } from '../../synthetic.ts';
 import { attempt, type Bench, type GpuOptions, type Job } from '../bench.ts';
 import { withPromptKv, withSamples } from '../decode.ts';
 import { AttentionStep } from './attention-step.ts';
-import { climb, expectMatrixTier, nameOf, type Choices } from './climb.ts';
+import { expectMatrixTier, nameOf, search, type Choices } from './climb.ts';
 
 /** Sample counts, the most interesting first. */
 const counts = [16, 1, 32, 2, 4];
@@ -76,14 +76,8 @@ async function tune(
     return us;
   };
   const now = await add('now');
-  const measure = async (layout: MatrixLayout): Promise<number> => {
-    let us = Infinity;
-    await attempt(bench, nameOf(layout), async () => {
-      const variant = matrixVariant(step.cache, layout);
-      if (variant) us = await add(nameOf(layout), variant);
-    });
-    return us;
-  };
-  const { layout, cost } = await climb(start, choices, measure);
-  report.log(`best: ${nameOf(layout)}, ${cost.toFixed(1)} µs; now ${now.toFixed(1)}`);
+  await search(bench, { start, choices, now }, async (layout) => {
+    const variant = matrixVariant(step.cache, layout);
+    return variant && add(nameOf(layout), variant);
+  });
 }

@@ -1,5 +1,5 @@
 import { InvalidOptionError } from '@ensample/tensor';
-import type { Bench } from '../bench.ts';
+import { attempt, type Bench } from '../bench.ts';
 
 /** Values that each part of a layout may have, in order. */
 export type Choices<T> = { readonly [K in keyof T]: readonly T[K][] };
@@ -36,6 +36,32 @@ export async function climb<T extends object>(
     }
     if (best === before) return best;
   }
+}
+
+/** Where a search begins and where it may go, and the µs of what is chosen without it. */
+export interface Search<T> {
+  readonly start: T;
+  readonly choices: Choices<T>;
+  readonly now: number;
+}
+
+/**
+ * Looks for the fastest layout, and says how it compares.
+ * @param time µs; undefined for a layout that cannot be. What it throws is reported, and the search goes on.
+ */
+export async function search<T extends object>(
+  bench: Bench,
+  { start, choices, now }: Search<T>,
+  time: (layout: T) => Promise<number | undefined>,
+): Promise<void> {
+  const { layout, cost } = await climb(start, choices, async (one) => {
+    let us: number | undefined;
+    await attempt(bench, nameOf(one), async () => {
+      us = await time(one);
+    });
+    return us ?? Infinity;
+  });
+  bench.report.log(`best: ${nameOf(layout)}, ${cost.toFixed(1)} µs; now ${now.toFixed(1)}`);
 }
 
 function neighbours<T extends object>(layout: T, choices: Choices<T>): T[] {

@@ -6,16 +6,17 @@ import {
   teamProduct,
   type Matrix,
   type ProductLayout,
+  type TeamLayout,
   type Variant,
 } from '@ensample/tensor';
 import { attempt, type Bench, type GpuOptions, type Job } from '../bench.ts';
 import { productRow, withMatrices, type Product } from '../products.ts';
-import { climb, expectMatrixTier, nameOf, type Choices } from './climb.ts';
+import { expectMatrixTier, nameOf, search, type Choices } from './climb.ts';
 
 /** Row counts, the most interesting first. */
 const rowCounts = [16, 4, 32, 1, 64, 8];
 
-const allChoices: Choices<ProductLayout> = {
+const matrixChoices: Choices<ProductLayout> = {
   rowTiles: [1, 2, 4],
   columnTiles: [1, 2, 4],
   rowGroups: [1, 2, 4],
@@ -34,7 +35,23 @@ const starts: readonly ProductLayout[] = [
   })),
 ];
 
-/** Looks for the best layout of products on subgroup matrices: shapes and formats as in the section matmul. */
+const teamChoices: Choices<Required<TeamLayout>> = {
+  team: [8, 16, 32],
+  outputs: [2, 4, 8],
+  ahead: [1, 2, 4],
+  sums: ['f32', 'f16'],
+};
+const teamStart: Required<TeamLayout> = { team: 8, outputs: 4, ahead: 2, sums: 'f16' };
+/** Rows that one kernel of teams computes. */
+const teamRows = [1, 2, 4, 8, 16];
+
+/** Where layouts may lie. */
+export interface ProductChoices {
+  readonly matrices: Choices<ProductLayout>;
+  readonly teams: Choices<Required<TeamLayout>>;
+}
+
+/** Looks for the best layout of products, on subgroup matrices and by teams: shapes and formats as in the section matmul. */
 export function productTuning({ weights, products, n = rowCounts }: GpuOptions): Job[] {
   return weights.flatMap((format, k) =>
     products.map(([outputs, columns], i) => ({
@@ -50,7 +67,7 @@ export async function tuneProducts(
   bench: Bench,
   shape: Omit<Product, 'rows'>,
   rowCounts: readonly number[],
-  choices: Choices<ProductLayout> = allChoices,
+  choices: ProductChoices = { matrices: matrixChoices, teams: teamChoices },
 ): Promise<void> {
   expectMatrixTier(bench);
   await withMatrices(bench, shape, async (matrices) => {
@@ -66,7 +83,7 @@ async function tune(
   bench: Bench,
   product: Product,
   matrices: readonly Matrix[],
-  choices: Choices<ProductLayout>,
+  choices: ProductChoices,
 ): Promise<void> {
   const { device, report } = bench;
   const { rows, outputs } = product;
@@ -76,36 +93,28 @@ async function tune(
     return row['us'] as number;
   };
   const now = await add('now', matmul, partialSums(device, rows, outputs));
-  const room = Math.max(...choices.slices) * 128 * (outputs + 64);
-  const measure = async (layout: ProductLayout): Promise<number> => {
-    let us = Infinity;
-    await attempt(bench, nameOf(layout), async () => {
-      const variant = variantOf(layout);
-      if (!variant?.takes({ ...product, format: product.weights }, device, true)) return;
-      us = await add(nameOf(layout), by(variant), room);
-    });
-    return us;
-  };
-  for (const most of [1, 2, 4, 8, 16].filter((size) => size >= rows && size < 4 * rows)) {
-    const variant = teamProduct(most);
-    await attempt(bench, variant.name, async () => {
-      await add(variant.name, by(variant), 0);
-    });
-  }
-  for (const start of starts) {
-    const rowTiles = Math.min(4, Math.ceil(rows / 16));
-    const { layout, cost } = await climb({ ...start, rowTiles }, choices, measure);
-    report.log(`best: ${nameOf(layout)}, ${cost.toFixed(1)} µs; now ${now.toFixed(1)}`);
-  }
-}
+  const room = Math.max(...choices.matrices.slices) * 128 * (outputs + 64);
+  const time = async (layout: object, variant?: Variant): Promise<number | undefined> =>
+    variant?.takes({ ...product, format: product.weights }, device, true)
+      ? add(nameOf(layout), (pass, tensors, options) => matmul(pass, tensors, { ...options, variant }), room)
+      : undefined;
 
-/** Products in one way. */
-function by(variant: Variant): typeof matmul {
-  return (pass, tensors, options) => matmul(pass, tensors, { ...options, variant });
+  const size = teamRows.find((most) => most >= rows);
+  if (size) {
+    await search(bench, { start: teamStart, choices: choices.teams, now }, (layout) =>
+      time(layout, teamProduct(size, { layout })),
+    );
+  }
+  for (const one of starts) {
+    const start = { ...one, rowTiles: Math.min(4, Math.ceil(rows / 16)) };
+    await search(bench, { start, choices: choices.matrices, now }, (layout) =>
+      time(layout, matrixVariant(layout)),
+    );
+  }
 }
 
 /** A layout's kernel; undefined where there is none. */
-function variantOf(layout: ProductLayout): Variant | undefined {
+function matrixVariant(layout: ProductLayout): Variant | undefined {
   try {
     return matrixProduct(layout, { most: Infinity });
   } catch (error) {
