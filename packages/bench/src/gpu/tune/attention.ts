@@ -16,7 +16,7 @@ const allChoices: Choices<MatrixLayout> = {
   few: [1, 2, 4],
   keys: [16, 32, 64],
   subgroups: [2, 4, 8],
-  workgroups: [256, 512, 1024, 2048],
+  workgroups: [256, 384, 512, 768, 1024, 2048],
 };
 const start: MatrixLayout = { vectors: 16, few: 4, keys: 32, subgroups: 4, workgroups: 512 };
 
