@@ -13,6 +13,10 @@ const shaderFiles = {
         message: 'Shader files hold plain strings: constants belong in the prelude of the kernel.',
       },
       { selector: 'ImportDeclaration', message: 'Shader files import nothing.' },
+      {
+        selector: 'VariableDeclarator[init.type!="TemplateLiteral"]',
+        message: 'Shader files export strings only.',
+      },
     ],
   },
 };

@@ -3,14 +3,16 @@ import { kernel, type Kernel } from '../kernel.ts';
 import type { WeightFormat } from './matrix.ts';
 import {
   halves,
-  halvesOfW,
-  halvesOfX,
   integers,
   integersF16,
+  narrowedWeights,
+  narrowedX,
   octetF16,
   octetF32,
   octetInt4,
   octetInt8,
+  storedWeights,
+  storedX,
   sumsF16,
   sumsF32,
   teamBody,
@@ -114,6 +116,10 @@ function teamKernel({ tier }: Device, rows: number, product: Product, layout: Te
 }
 
 function halfSums({ format, x }: Product): string[] {
-  const how = (type: string) => (type === 'f16' ? 'stored' : 'narrowed');
-  return [halves, halvesOfW[how(format)], halvesOfX[how(x)], sumsF16];
+  return [
+    halves,
+    format === 'f16' ? storedWeights : narrowedWeights,
+    x === 'f16' ? storedX : narrowedX,
+    sumsF16,
+  ];
 }

@@ -100,14 +100,18 @@ fn narrowed(v: array<vec4f, 2>) -> Halves {
   return Halves(vec2<f16>(v[0].xy), vec2<f16>(v[0].zw), vec2<f16>(v[1].xy), vec2<f16>(v[1].zw));
 }
 `;
-export const halvesOfW = {
-  stored: /* wgsl */ `fn halves(w: Octet) -> Halves { return stored(w); }`,
-  narrowed: /* wgsl */ `fn halves(w: Octet) -> Halves { return narrowed(decode(w)); }`,
-};
-export const halvesOfX = {
-  stored: /* wgsl */ `fn load_x_halves(i: u32) -> Halves { return stored(x[i]); }`,
-  narrowed: /* wgsl */ `fn load_x_halves(i: u32) -> Halves { return narrowed(load_x(i)); }`,
-};
+export const storedWeights = /* wgsl */ `
+fn halves(w: Octet) -> Halves { return stored(w); }
+`;
+export const narrowedWeights = /* wgsl */ `
+fn halves(w: Octet) -> Halves { return narrowed(decode(w)); }
+`;
+export const storedX = /* wgsl */ `
+fn load_x_halves(i: u32) -> Halves { return stored(x[i]); }
+`;
+export const narrowedX = /* wgsl */ `
+fn load_x_halves(i: u32) -> Halves { return narrowed(load_x(i)); }
+`;
 
 /** Bindings, and eight values of x. */
 export const teamF32 = /* wgsl */ `
