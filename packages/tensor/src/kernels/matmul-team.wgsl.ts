@@ -16,6 +16,7 @@ alias Totals = array<f32, ROWS * OUTPUTS>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = (group.x * TEAMS + lane / TEAM) * OUTPUTS;
   let octets = dims.x / 8u;
+  let last_row = x_octets() / octets - 1u;
   var sums: Totals;
   for (var i = lane % TEAM; i < octets; i += TEAM * AHEAD) {
     var loads: Loads;
@@ -24,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         loads[j * OUTPUTS + o] = load_octet(min(first + o, dims.y - 1u), min(i + TEAM * j, octets - 1u));
       }
     }
-    add_products(&sums, &loads, i);
+    add_products(&sums, &loads, i, last_row);
   }
   for (var m = 0u; m < ROWS; m++) {
     for (var o = 0u; o < OUTPUTS; o += 2u) {
@@ -39,23 +40,18 @@ fn over_team(value: f32) -> f32 {
   for (var mask = 1u; mask < TEAM; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
   return sum;
 }
-
-// Octet \`i\` of row \`m\` of x; rows past its last are that one, which nobody stores.
-fn octet_of_x(m: u32, i: u32) -> u32 {
-  let octets = dims.x / 8u;
-  return min(m, x_octets() / octets - 1u) * octets + i;
-}
 `;
 
 /** Products and their sums in f32. */
 export const sumsF32 = /* wgsl */ `
-fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32) {
+fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32, last_row: u32) {
+  let octets = dims.x / 8u;
   for (var j = 0u; j < AHEAD; j++) {
-    if (i + TEAM * j < dims.x / 8u) {
+    if (i + TEAM * j < octets) {
       var w: array<array<vec4f, 2>, OUTPUTS>;
       for (var o = 0u; o < OUTPUTS; o++) { w[o] = decode((*loads)[j * OUTPUTS + o]); }
       for (var m = 0u; m < ROWS; m++) {
-        let v = load_x(octet_of_x(m, i + TEAM * j));
+        let v = load_x(min(m, last_row) * octets + i + TEAM * j);
         for (var o = 0u; o < OUTPUTS; o++) { (*sums)[m * OUTPUTS + o] += dot(v[0], w[o][0]) + dot(v[1], w[o][1]); }
       }
     }
@@ -65,10 +61,11 @@ fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32
 
 /**
  * Products in f16, two a time, and 8 AHEAD of them added up in f16 before they join the sums: half the instructions. Weights
- * are taken as 16ths, so that no sum leaves what f16 can hold as long as weights are within ± 1.
+ * are taken as 16ths, so that no sum leaves what f16 can hold as long as weights are within ± 2 / AHEAD.
  */
 export const sumsF16 = /* wgsl */ `
-fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32) {
+fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32, last_row: u32) {
+  let octets = dims.x / 8u;
   var w: array<Halves, AHEAD * OUTPUTS>;
   for (var k = 0u; k < AHEAD * OUTPUTS; k++) {
     let values = halves((*loads)[k]);
@@ -77,8 +74,8 @@ fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32
   for (var m = 0u; m < ROWS; m++) {
     var parts = array<vec2<f16>, OUTPUTS>();
     for (var j = 0u; j < AHEAD; j++) {
-      if (i + TEAM * j < dims.x / 8u) {
-        let v = load_x_halves(octet_of_x(m, i + TEAM * j));
+      if (i + TEAM * j < octets) {
+        let v = load_x_halves(min(m, last_row) * octets + i + TEAM * j);
         for (var o = 0u; o < OUTPUTS; o++) {
           for (var h = 0u; h < 4u; h++) { parts[o] = fma(v[h], w[j * OUTPUTS + o][h], parts[o]); }
         }
