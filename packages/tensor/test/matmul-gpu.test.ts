@@ -111,6 +111,14 @@ function runsOf(device: Device, variant: Variant, { format, store }: Product): R
   ];
 }
 
+test('a layout that teams do not have is refused', () => {
+  const make = (change: Partial<TeamLayout>) => () =>
+    teamProduct(4, { layout: { team: 8, outputs: 4, ...change } });
+  for (const team of [0, 12, 256]) expect(make({ team })).toThrow('power of two');
+  for (const outputs of [0, 3, 2.5]) expect(make({ outputs })).toThrow('in pairs');
+  for (const ahead of [0, 1.5]) expect(make({ ahead })).toThrow('one octet at once');
+});
+
 // Of a GPU without subgroup matrices what is its own: teams as large as its subgroups.
 await onEmulated('f16', (device) => {
   test.each(products)('teams: $format weights, $store, $x to $y', async (product) => {
