@@ -81,7 +81,7 @@ await onEmulated('matrix', (device) => {
     await withBench(device(), async (bench, lines) => {
       const one = { rowTiles: [1], columnTiles: [1], rowGroups: [1], columnGroups: [1], splits: [1] };
       const choices = {
-        matrices: { ...one, slices: [1, 2], depth: [64], buffers: [1, 2] as const },
+        matrices: { ...one, slices: [1, 2], depth: [64], ahead: [1, 2] as const },
         teams: { team: [8, 32], outputs: [4], ahead: [2], sums: ['f32', 'f16'] as const },
       };
       await tuneProducts(bench, { weights: 'f16', outputs: 96, columns: 128 }, [16], choices);
@@ -109,7 +109,7 @@ await onEmulated('matrix', (device) => {
 
   test('layouts of attention are checked, timed and compared', async () => {
     await withBench(device(), async (bench, lines) => {
-      const choices = { vectors: [16], few: [1, 4], keys: [32], subgroups: [4], workgroups: [512] };
+      const choices = { vectors: [16, 32], few: [1, 4], workgroups: [1024] };
       await tuneAttention(bench, { shape: 'tiny', context: 300 }, [3], choices);
       expect(bench.report.skipped).toEqual([]);
       expect(bench.report.rows.filter(({ section }) => section === 'tune')).toHaveLength(3);

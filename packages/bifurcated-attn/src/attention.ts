@@ -200,7 +200,7 @@ export class Attention {
   /** Workgroups stride over the tasks, so that a recording serves any plan. */
   #groups(rows: number): number {
     if (this.#workgroups !== undefined) return this.#workgroups;
-    const all = isSoftware(this.#device.info) ? rows : 1024 / this.cache.layout.kvHeads;
+    const all = isSoftware(this.#device.info) ? rows : 2048 / this.cache.layout.kvHeads;
     return Math.max(16, Math.ceil(all));
   }
 

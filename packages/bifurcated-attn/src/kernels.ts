@@ -23,35 +23,26 @@ const matrixExtensions = ['f16', 'subgroups', 'chromium_experimental_subgroup_ma
 
 /** How `attendMatrix` is laid out. */
 export interface MatrixLayout {
-  /** Query vectors of a task, at most: a multiple of 16, the size of a matrix. */
+  /** Query vectors of a task, at most: a multiple of 16, the size of a matrix, one for each subgroup. */
   readonly vectors: number;
   /** Tasks of up to so many query vectors go without matrices. */
   readonly few: number;
-  /** Keys of a round, a multiple of 16. */
-  readonly keys: number;
-  /** Subgroups of a workgroup. */
-  readonly subgroups: number;
   /** Workgroups of one layer that long stretches are split into. */
   readonly workgroups: number;
 }
 
-/** Measured on an H100 (docs/performance-log.md), but for `few`: what registers hold. */
-function matrixLayout(headDim: number): MatrixLayout {
-  return { vectors: 16, few: headDim > 128 ? 2 : 4, keys: 32, subgroups: 4, workgroups: 512 };
+/** Measured on an H100 (docs/performance-log.md). */
+const matrixLayout: MatrixLayout = { vectors: 16, few: 4, workgroups: 1024 };
+
+/** Workgroup memory that `attendMatrix` takes: queries, keys or values, scores, weights and what subgroups tell each other. */
+function matrixBytes({ vectors, few }: MatrixLayout, headDim: number): number {
+  const subgroups = vectors / 16;
+  return 32 * (headDim + 8) + vectors * (4 * 20 + 2 * 24) + (12 + 12 * few) * subgroups;
 }
 
-/** Workgroup memory that `attendMatrix` takes: queries and keys, scores, weights and what it notes by vector. */
-function matrixBytes({ vectors, keys, few, subgroups }: MatrixLayout, headDim: number): number {
-  const tiles = 2 * (vectors + keys) * (headDim + 8);
-  const scores = 4 * vectors * (Math.max(keys, headDim) + 8);
-  return tiles + scores + 2 * vectors * (keys + 8) + 16 * vectors + 12 * few * subgroups + 128;
-}
-
-/** Whether the kernel has such a layout: invocations share a vector's softmax evenly, and sums of few vectors fit where scores lie. */
-function isLayout({ vectors, keys, few, subgroups }: MatrixLayout, headDim: number): boolean {
-  const sharing = (32 * subgroups) / vectors;
-  const room = vectors * (Math.max(keys, headDim) + 8);
-  return Number.isInteger(sharing) && keys % sharing === 0 && few * subgroups * headDim <= room;
+/** Whether sums of few vectors fit where keys lie. */
+function isLayout({ vectors, few }: MatrixLayout, headDim: number): boolean {
+  return vectors % 16 === 0 && few * (vectors / 16) * headDim <= 8 * (headDim + 8);
 }
 
 /** Workgroup memory that tasks of few vectors take, at most. */
@@ -89,10 +80,10 @@ function threadVariant({ dtype }: Cached): AttendVariant {
 /** Attention by subgroup matrices; undefined where element type, head size, workgroup memory or the layout do not suit it. */
 export function matrixVariant(
   { device, dtype, layout }: Cached,
-  shape: MatrixLayout = matrixLayout(layout.headDim),
+  shape: MatrixLayout = matrixLayout,
 ): AttendVariant | undefined {
   const { headDim, kvHeads } = layout;
-  const { vectors, few, keys, subgroups, workgroups } = shape;
+  const { vectors, few, workgroups } = shape;
   const room = device.gpu.limits.maxComputeWorkgroupStorageSize;
   const fits = matrixBytes(shape, headDim) <= room && isLayout(shape, headDim);
   if (dtype !== 'f16' || headDim % 16 !== 0 || !fits) return undefined;
@@ -103,7 +94,7 @@ export function matrixVariant(
     vectors,
     parts: Math.max(1, Math.floor(workgroups / kvHeads)),
     extensions: matrixExtensions,
-    constants: { KEYS: keys, SUBGROUPS: subgroups, FEW: few, JOIN: 32 },
+    constants: { FEW: few, JOIN: 32 },
   };
 }
 

@@ -170,7 +170,7 @@ function chunkOf(
 ): number {
   if (end === Infinity || parts === Infinity) return chunk;
   const wanted = Math.min(end - start, window) / parts;
-  return Math.max(chunk, 2 ** Math.ceil(Math.log2(wanted)));
+  return chunk * Math.max(1, Math.ceil(wanted / chunk));
 }
 
 function countSplits(stretch: Stretch, span: { start: number; end: number }, chunk: number): number {

@@ -177,11 +177,11 @@ await onEmulated('matrix', (device) => {
   const others: Record<string, ProductLayout> = {
     'two buffers, a subgroup a workgroup': {
       ...{ rowTiles: 1, columnTiles: 2, rowGroups: 1, columnGroups: 1 },
-      ...{ splits: 1, slices: 1, depth: 64, buffers: 2 },
+      ...{ splits: 1, slices: 1, depth: 64, ahead: 2 },
     },
     'two buffers, slices': {
       ...{ rowTiles: 2, columnTiles: 1, rowGroups: 1, columnGroups: 2 },
-      ...{ splits: 1, slices: 2, depth: 32, buffers: 2 },
+      ...{ splits: 1, slices: 2, depth: 32, ahead: 2 },
     },
   };
   test.each(Object.entries(others))('%s', async (_, layout) => {

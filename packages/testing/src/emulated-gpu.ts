@@ -161,6 +161,17 @@ fn emulated_store_ARRAY(offset: u32, matrix: Sums, stride: u32) {
     ARRAY[select(0u, at, within)] = select(bitcast<f32>(emulated_nan), matrix[i], within);
   }
 }`,
+  // Four columns are a place, which one invocation writes.
+  store_bits: /* wgsl */ `
+fn emulated_store_bits_ARRAY(offset: u32, matrix: Sums, stride: u32) {
+  for (var i = 0u; i < emulated_bound(8u); i++) {
+    let first = emulated_share(bitcast<u32>(matrix[i])) + emulated_lane % 32u / 4u * 4u;
+    let quad = vec4u(emulated_room[first], emulated_room[first + 1u], emulated_room[first + 2u], emulated_room[first + 3u]);
+    let at = offset + emulated_row(i) * stride + emulated_column() / 4u;
+    let within = at < LENGTH;
+    if (emulated_lane % 4u == 0u) { ARRAY[select(0u, at, within)] = select(vec4u(emulated_nan), quad, within); }
+  }
+}`,
 };
 
 /** Element i, and quad i, of those from place \`at\` on. Places count elements of the array, and a \`vec4u\` is eight f16. */
@@ -214,7 +225,7 @@ export function emulated(code: string): string {
     .replace(/subgroupMatrixLoad<(\w+), (\w+)>\(&(\w+), /g, (_, type: string, order: string, array: string) =>
       define(`${type}_${order}`, array),
     )
-    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define('store', array))
+    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define(arrayOf(code, array).halved ? 'store_bits' : 'store', array))
     .replace('return subgroupShuffleXor(v, mask);', 'return emulated_across(v, mask);')
     .replace(/\bsubgroup(Add|Min|Max|Any|ShuffleXor)\(/g, 'emulated_subgroup$1(')
     .replace(/; (\w+) < ([^;]+); \1\+\+\)/g, '; $1 < emulated_bound($2); $1++)')

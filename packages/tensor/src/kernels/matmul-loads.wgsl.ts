@@ -18,7 +18,7 @@ fn last_x_row() -> u32 { return (arrayLength(&x) - dims.x / 4u) / 2u; }
 
 /**
  * How subgroup-matrix products take weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix,
- * \`unpack_w(at, load)\` puts them as f16 into w_tile from place \`at\` (of 16 bytes) on.
+ * \`unpack_w(at, load)\` puts them as f16 into tiles from place \`at\` (of 16 bytes) on.
  */
 export const f32Loads = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
@@ -30,7 +30,7 @@ fn halves_of(bits: vec4u) -> vec2u {
   return vec2u(pack2x16float(h.xy), pack2x16float(h.zw));
 }
 fn load_w(i: u32) -> Load { return vec4u(halves_of(words[2u * i]), halves_of(words[2u * i + 1u])); }
-fn unpack_w(at: u32, load: Load) { w_tile[at] = load; }
+fn unpack_w(at: u32, load: Load) { tiles[at] = load; }
 `;
 
 export const f16Loads = /* wgsl */ `
@@ -39,7 +39,7 @@ export const f16Loads = /* wgsl */ `
 const LOAD_COLUMNS = 8u;
 alias Load = vec4u;
 fn load_w(i: u32) -> Load { return words[i]; }
-fn unpack_w(at: u32, load: Load) { w_tile[at] = load; }
+fn unpack_w(at: u32, load: Load) { tiles[at] = load; }
 `;
 
 /**
@@ -62,8 +62,8 @@ fn four(word: u32, scale: f16) -> vec2u {
 }
 fn unpack_w(at: u32, load: Load) {
   let scale = bitcast<vec2<f16>>(load.scale).x;
-  w_tile[at] = vec4u(four(load.words.x, scale), four(load.words.y, scale));
-  w_tile[at + 1u] = vec4u(four(load.words.z, scale), four(load.words.w, scale));
+  tiles[at] = vec4u(four(load.words.x, scale), four(load.words.y, scale));
+  tiles[at + 1u] = vec4u(four(load.words.z, scale), four(load.words.w, scale));
 }
 `;
 
@@ -91,6 +91,6 @@ fn eight(word: u32, scale: f16) -> vec4u {
 }
 fn unpack_w(at: u32, load: Load) {
   let scale = bitcast<vec2<f16>>(load.scale).x;
-  for (var j = 0u; j < 4u; j++) { w_tile[at + j] = eight(load.words[j], scale); }
+  for (var j = 0u; j < 4u; j++) { tiles[at + j] = eight(load.words[j], scale); }
 }
 `;

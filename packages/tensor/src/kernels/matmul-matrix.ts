@@ -42,8 +42,8 @@ export interface ProductLayout {
   readonly slices: number;
   /** Columns of a split that a round takes. */
   readonly depth: number;
-  /** Rounds that workgroup memory holds: with two, a barrier a round does. */
-  readonly buffers: 1 | 2;
+  /** Rounds that are on their way while one is multiplied. */
+  readonly ahead: 1 | 2;
 }
 
 /** Which products a layout is for. Thresholds are measured (docs/performance-log.md). */
@@ -56,7 +56,7 @@ export interface MatrixUse {
 
 const one: ProductLayout = {
   ...{ rowTiles: 1, columnTiles: 1, rowGroups: 1, columnGroups: 4 },
-  ...{ splits: 1, slices: 1, depth: 64, buffers: 1 },
+  ...{ splits: 1, slices: 1, depth: 64, ahead: 1 },
 };
 const shared: ProductLayout = { ...one, columnGroups: 2, splits: 4 };
 const two: ProductLayout = { ...one, rowTiles: 2 };
@@ -123,10 +123,10 @@ function row(rows: number): Variant {
 }
 
 function constantsOf(layout: ProductLayout): Record<string, number> {
-  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth, buffers } = layout;
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth, ahead } = layout;
   return {
     ...{ ROW_TILES: rowTiles, ROW_GROUPS: rowGroups, COLUMN_TILES: columnTiles },
-    ...{ COLUMN_GROUPS: columnGroups, SPLITS: splits, SLICES: slices, DEPTH: depth, BUFFERS: buffers },
+    ...{ COLUMN_GROUPS: columnGroups, SPLITS: splits, SLICES: slices, DEPTH: depth, AHEAD: ahead },
   };
 }
 
@@ -153,11 +153,11 @@ function checkLayout(layout: ProductLayout): void {
     throw wrong(`${loads} loads of operands a round cannot be shared by ${width} invocations`);
 }
 
-/** Workgroup memory that a kernel takes. */
+/** Workgroup memory that a kernel takes: for the tiles of a round, and then for sums. */
 function workgroupBytes(layout: ProductLayout): number {
-  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth, buffers } = layout;
+  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
   const tiles = rowTiles * rowGroups + columnTiles * columnGroups;
-  return 256 * buffers * tiles * ((depth * splits) / 8 + 1) + 4 * finishOf(layout).sums;
+  return Math.max(256 * tiles * ((depth * splits) / 8 + 1), 4 * finishOf(layout).sums);
 }
 
 /** A kernel of `matrixBody`, with `bindings` for where its results go. */

@@ -3,16 +3,17 @@
  * 16 · ROW_TILES · ROW_GROUPS rows × 16 · COLUMN_TILES · COLUMN_GROUPS outputs, a subgroup ROW_TILES × COLUMN_TILES tiles
  * of them. The columns of W are shared between SPLITS subgroups, which add up their sums at the end, and between SLICES
  * workgroups, whose sums another kernel adds up. Weights and operands go through workgroup memory as f16, DEPTH columns of
- * each split a round; the next round's are loaded while this one's are used. With two BUFFERS rounds take turns, and one
- * barrier a round does.
+ * each split a round; those of the next AHEAD rounds are on their way meanwhile.
  *
- * Loops over \`sums\` hold no barrier: compilers unroll only such, and an indexed matrix would live in memory. Tiles are
- * arrays of 16 bytes, not of f16, so that where indexes are checked there are few (docs/performance-log.md).
+ * Loops over \`sums\` hold no barrier: compilers unroll only such, and an indexed matrix would live in memory. Workgroup
+ * memory is one array of 16 bytes, so that where indexes are checked there are few, and so that sums lie where tiles
+ * were: the less a workgroup takes, the more of them there are at once (docs/performance-log.md).
  */
 export const matrixBody = /* wgsl */ `
 alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
 alias Sums = subgroup_matrix_result<f32, 16, 16>;
+alias Totals = array<Sums, ROW_TILES * COLUMN_TILES>;
 
 const WIDTH = 32u * ROW_GROUPS * COLUMN_GROUPS * SPLITS;
 const TILE_ROWS = 16u * ROW_TILES * ROW_GROUPS;
@@ -24,10 +25,11 @@ const X_UNITS = COLUMNS / 8u;
 const W_LOADS = (OUTPUTS * W_UNITS + WIDTH - 1u) / WIDTH;          // an invocation's, a round
 const EVEN = OUTPUTS * W_UNITS % WIDTH == 0u;
 const X_LOADS = TILE_ROWS * X_UNITS / WIDTH;
-const W_SIZE = OUTPUTS * STRIDE;
-const X_SIZE = TILE_ROWS * STRIDE;
-var<workgroup> w_tile: array<vec4u, BUFFERS * W_SIZE>;
-var<workgroup> x_tile: array<vec4u, BUFFERS * X_SIZE>;
+const X_TILE = OUTPUTS * STRIDE;                                   // where operands are, after the weights
+var<workgroup> tiles: array<vec4u, max(X_TILE + TILE_ROWS * STRIDE, Y_SIZE / 4u)>;
+
+struct Round { w: array<Load, W_LOADS>, x: array<vec4u, X_LOADS> }
+struct Places { w: array<u32, W_LOADS>, x: array<u32, X_LOADS> }
 
 fn split_of(subgroup: u32) -> u32 { return subgroup / (ROW_GROUPS * COLUMN_GROUPS); }
 fn row_tile_of(subgroup: u32) -> u32 { return subgroup / COLUMN_GROUPS % ROW_GROUPS * ROW_TILES; }
@@ -35,131 +37,148 @@ fn column_tile_of(subgroup: u32) -> u32 { return subgroup % COLUMN_GROUPS * COLU
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row0 = group.y * TILE_ROWS;
-  let n0 = group.x * OUTPUTS;
   let begin = group.z * (dims.x / SLICES);
   let end = begin + dims.x / SLICES;
-  let split = split_of(lane / 32u);
-  let row_tile = row_tile_of(lane / 32u);
-  let column_tile = column_tile_of(lane / 32u);
-  var sums: array<Sums, ROW_TILES * COLUMN_TILES>;
-  var w: array<Load, W_LOADS>;
-  var v: array<vec4u, X_LOADS>;
-  var w_at: array<u32, W_LOADS>;                                   // outputs past the last read it again
-  var x_at: array<u32, X_LOADS>;                                   // rows past the last of x, too
+  var sums: Totals;
+  var places = places_of(group, lane);
+  var one = loads_of(&places, begin);
+  var two: Round;
+  if (AHEAD == 2u) { two = loads_of(&places, min(begin + COLUMNS, end - COLUMNS)); }
+  for (var k = begin; k < end; k += AHEAD * COLUMNS) {
+    take(&one, &sums, &places, min(k + AHEAD * COLUMNS, end - COLUMNS), lane);
+    if (AHEAD == 2u && k + COLUMNS < end) { take(&two, &sums, &places, min(k + 3u * COLUMNS, end - COLUMNS), lane); }
+  }
+  finish(&sums, group, lane);
+}
+
+// Where an invocation's loads are in the first column; outputs past the last read it again, and so do rows of x.
+fn places_of(group: vec3u, lane: u32) -> Places {
+  var places: Places;
   for (var i = 0u; i < W_LOADS; i++) {
     let unit = lane + WIDTH * i;
-    w_at[i] = min(n0 + unit / W_UNITS, dims.y - 1u) * (dims.x / LOAD_COLUMNS) + unit % W_UNITS;
-    w[i] = load_w(w_at[i] + begin / LOAD_COLUMNS);
+    places.w[i] = min(group.x * OUTPUTS + unit / W_UNITS, dims.y - 1u) * (dims.x / LOAD_COLUMNS) + unit % W_UNITS;
   }
   for (var i = 0u; i < X_LOADS; i++) {
     let unit = lane + WIDTH * i;
-    x_at[i] = min((row0 + unit / X_UNITS) * (dims.x / 8u), last_x_row()) + unit % X_UNITS;
-    v[i] = load_x(x_at[i] + begin / 8u);
+    places.x[i] = min((group.y * TILE_ROWS + unit / X_UNITS) * (dims.x / 8u), last_x_row()) + unit % X_UNITS;
   }
-  for (var k = begin; k < end; k += COLUMNS) {
-    let buffer = (k - begin) / COLUMNS % BUFFERS;
-    for (var i = 0u; i < W_LOADS; i++) {
-      let unit = lane + WIDTH * i;
-      if (EVEN || unit < OUTPUTS * W_UNITS) {
-        unpack_w(buffer * W_SIZE + unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), w[i]);
-      }
+  return places;
+}
+
+fn loads_of(places: ptr<function, Places>, k: u32) -> Round {
+  var loads: Round;
+  for (var i = 0u; i < W_LOADS; i++) { loads.w[i] = load_w((*places).w[i] + k / LOAD_COLUMNS); }
+  for (var i = 0u; i < X_LOADS; i++) { loads.x[i] = load_x((*places).x[i] + k / 8u); }
+  return loads;
+}
+
+// Multiplies a round's columns, and loads those from \`next\` on in their place.
+fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<function, Places>, next: u32, lane: u32) {
+  for (var i = 0u; i < W_LOADS; i++) {
+    let unit = lane + WIDTH * i;
+    if (EVEN || unit < OUTPUTS * W_UNITS) {
+      unpack_w(unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), (*loads).w[i]);
     }
-    for (var i = 0u; i < X_LOADS; i++) {
-      let unit = lane + WIDTH * i;
-      x_tile[buffer * X_SIZE + unit / X_UNITS * STRIDE + unit % X_UNITS] = v[i];
+  }
+  for (var i = 0u; i < X_LOADS; i++) {
+    let unit = lane + WIDTH * i;
+    tiles[X_TILE + unit / X_UNITS * STRIDE + unit % X_UNITS] = (*loads).x[i];
+  }
+  workgroupBarrier();
+  *loads = loads_of(places, next);
+  let subgroup = lane / 32u;
+  for (var d = 0u; d < DEPTH / 8u; d += 2u) {
+    let c = split_of(subgroup) * (DEPTH / 8u) + d;
+    var a: array<Left, ROW_TILES>;
+    for (var m = 0u; m < ROW_TILES; m++) {
+      a[m] = subgroupMatrixLoad<Left, row_major>(&tiles, X_TILE + (row_tile_of(subgroup) + m) * 16u * STRIDE + c, STRIDE);
     }
-    workgroupBarrier();
-    let next = min(k + COLUMNS, end - COLUMNS);
-    for (var i = 0u; i < W_LOADS; i++) { w[i] = load_w(w_at[i] + next / LOAD_COLUMNS); }
-    for (var i = 0u; i < X_LOADS; i++) { v[i] = load_x(x_at[i] + next / 8u); }
-    for (var d = 0u; d < DEPTH / 8u; d += 2u) {
-      let c = split * (DEPTH / 8u) + d;
-      var a: array<Left, ROW_TILES>;
+    for (var n = 0u; n < COLUMN_TILES; n++) {
+      let b = subgroupMatrixLoad<Right, col_major>(&tiles, (column_tile_of(subgroup) + n) * 16u * STRIDE + c, STRIDE);
       for (var m = 0u; m < ROW_TILES; m++) {
-        a[m] = subgroupMatrixLoad<Left, row_major>(&x_tile, buffer * X_SIZE + (row_tile + m) * 16u * STRIDE + c, STRIDE);
-      }
-      for (var n = 0u; n < COLUMN_TILES; n++) {
-        let b = subgroupMatrixLoad<Right, col_major>(&w_tile, buffer * W_SIZE + (column_tile + n) * 16u * STRIDE + c, STRIDE);
-        for (var m = 0u; m < ROW_TILES; m++) {
-          sums[m * COLUMN_TILES + n] = subgroupMatrixMultiplyAccumulate(a[m], b, sums[m * COLUMN_TILES + n]);
-        }
+        let i = m * COLUMN_TILES + n;
+        (*sums)[i] = subgroupMatrixMultiplyAccumulate(a[m], b, (*sums)[i]);
       }
     }
-    if (BUFFERS == 1u) { workgroupBarrier(); }
   }
-  finish(&sums, group, lane);
+  workgroupBarrier();
 }
 `;
 
 /** finish: all sums go to workgroup memory at once, which must hold them; a split's are added to the others'. */
 export const finishAtOnce = /* wgsl */ `
-var<workgroup> y_tile: array<f32, SPLITS * TILE_ROWS * OUTPUTS>;
+const Y_SIZE = SPLITS * TILE_ROWS * OUTPUTS;
 
-fn finish(sums: ptr<function, array<Sums, ROW_TILES * COLUMN_TILES>>, group: vec3u, lane: u32) {
+fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
   let subgroup = lane / 32u;
   let first = split_of(subgroup) * TILE_ROWS * OUTPUTS;
   for (var m = 0u; m < ROW_TILES; m++) {
     for (var n = 0u; n < COLUMN_TILES; n++) {
       let at = first + (row_tile_of(subgroup) + m) * 16u * OUTPUTS + (column_tile_of(subgroup) + n) * 16u;
-      subgroupMatrixStore<row_major>(&y_tile, at, sums[m * COLUMN_TILES + n], OUTPUTS);
+      subgroupMatrixStore<row_major>(&tiles, at / 4u, (*sums)[m * COLUMN_TILES + n], OUTPUTS / 4u);
     }
   }
   workgroupBarrier();
   let rows = batch[0].x;
   for (var i = lane; i < TILE_ROWS * OUTPUTS / 2u; i += WIDTH) {
     var total = vec2f();
-    for (var s = 0u; s < SPLITS; s++) {
-      let at = s * TILE_ROWS * OUTPUTS + 2u * i;
-      total += vec2f(y_tile[at], y_tile[at + 1u]);
-    }
+    for (var s = 0u; s < SPLITS; s++) { total += sum_pair(s * TILE_ROWS * OUTPUTS / 2u + i); }
     let row = group.y * TILE_ROWS + 2u * i / OUTPUTS;
     let n = group.x * OUTPUTS + 2u * i % OUTPUTS;
     if (row < rows && n < dims.y) { store(row, n, total); }
   }
 }
+
+fn sum_pair(i: u32) -> vec2f {
+  let unit = bitcast<vec4f>(tiles[i / 2u]);
+  return select(unit.xy, unit.zw, i % 2u == 1u);
+}
 `;
 
 /** finish, for 4 × 2 tiles a subgroup: one after the other, where all together would not fit in workgroup memory. */
 export const finishInTurns = /* wgsl */ `
-var<workgroup> y_tile: array<f32, ROW_GROUPS * COLUMN_GROUPS * 256u>;
+const Y_SIZE = ROW_GROUPS * COLUMN_GROUPS * 256u;
 const_assert ROW_TILES == 4u && COLUMN_TILES == 2u && SPLITS == 1u;
 
 fn emit(tile: Sums, row0: u32, n0: u32, lane: u32) {
-  let own = lane / 32u * 256u;
+  let own = lane / 32u * 64u;
   workgroupBarrier();
-  subgroupMatrixStore<row_major>(&y_tile, own, tile, 16u);
+  subgroupMatrixStore<row_major>(&tiles, own, tile, 4u);
   workgroupBarrier();
   let rows = batch[0].x;
-  for (var i = lane % 32u; i < 128u; i += 32u) {
-    let row = row0 + i / 8u;
-    let n = n0 + 2u * (i % 8u);
-    if (row < rows && n < dims.y) { store(row, n, vec2f(y_tile[own + 2u * i], y_tile[own + 2u * i + 1u])); }
+  for (var i = lane % 32u; i < 64u; i += 32u) {
+    let row = row0 + i / 4u;
+    let n = n0 + 4u * (i % 4u);
+    let quad = bitcast<vec4f>(tiles[own + i]);
+    if (row < rows && n < dims.y) { store(row, n, quad.xy); }
+    if (row < rows && n + 2u < dims.y) { store(row, n + 2u, quad.zw); }
   }
 }
 
-fn finish(sums: ptr<function, array<Sums, 8>>, group: vec3u, lane: u32) {
+fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
   let row = group.y * TILE_ROWS + row_tile_of(lane / 32u) * 16u;
   let n = group.x * OUTPUTS + column_tile_of(lane / 32u) * 16u;
-  emit(sums[0], row, n, lane);
-  emit(sums[1], row, n + 16u, lane);
-  emit(sums[2], row + 16u, n, lane);
-  emit(sums[3], row + 16u, n + 16u, lane);
-  emit(sums[4], row + 32u, n, lane);
-  emit(sums[5], row + 32u, n + 16u, lane);
-  emit(sums[6], row + 48u, n, lane);
-  emit(sums[7], row + 48u, n + 16u, lane);
+  emit((*sums)[0], row, n, lane);
+  emit((*sums)[1], row, n + 16u, lane);
+  emit((*sums)[2], row + 16u, n, lane);
+  emit((*sums)[3], row + 16u, n + 16u, lane);
+  emit((*sums)[4], row + 32u, n, lane);
+  emit((*sums)[5], row + 32u, n + 16u, lane);
+  emit((*sums)[6], row + 48u, n, lane);
+  emit((*sums)[7], row + 48u, n + 16u, lane);
 }
 `;
 
 /** finish, where several workgroups share the columns: their sums as they are, [SLICES, ROWS, PARTIAL_STRIDE]. */
 export const finishSlice = /* wgsl */ `
-fn finish(sums: ptr<function, array<Sums, ROW_TILES * COLUMN_TILES>>, group: vec3u, lane: u32) {
+const Y_SIZE = 0u;
+
+fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
   let row = group.z * ROWS + group.y * TILE_ROWS + row_tile_of(lane / 32u) * 16u;
   let n = group.x * OUTPUTS + column_tile_of(lane / 32u) * 16u;
   for (var i = 0u; i < ROW_TILES * COLUMN_TILES; i++) {
     let at = (row + i / COLUMN_TILES * 16u) * PARTIAL_STRIDE + n + i % COLUMN_TILES * 16u;
-    subgroupMatrixStore<row_major>(&partial, at, sums[i], PARTIAL_STRIDE);
+    subgroupMatrixStore<row_major>(&partial, at, (*sums)[i], PARTIAL_STRIDE);
   }
 }
 `;

@@ -12,13 +12,11 @@ const counts = [16, 1, 32, 2, 4];
 const poolBytes = 400e6;
 
 const allChoices: Choices<MatrixLayout> = {
-  vectors: [16, 32],
+  vectors: [16, 32, 64],
   few: [1, 2, 4],
-  keys: [16, 32, 64],
-  subgroups: [2, 4, 8],
-  workgroups: [256, 384, 512, 768, 1024, 2048],
+  workgroups: [256, 512, 1024, 2048],
 };
-const start: MatrixLayout = { vectors: 16, few: 4, keys: 32, subgroups: 4, workgroups: 512 };
+const start: MatrixLayout = { vectors: 16, few: 4, workgroups: 1024 };
 
 /** Looks for the best layout of attention on subgroup matrices. */
 export function attentionTuning({ shapes, contexts, n = counts }: GpuOptions): Job[] {

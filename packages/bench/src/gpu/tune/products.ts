@@ -24,14 +24,14 @@ const matrixChoices: Choices<ProductLayout> = {
   splits: [1, 2, 4],
   slices: [1, 2, 4, 8],
   depth: [32, 64, 128],
-  buffers: [1, 2],
+  ahead: [1, 2],
 };
 
 /** Where climbs begin: four subgroups that meet in barriers, and subgroups by themselves. */
 const starts: readonly ProductLayout[] = [
   ...[4, 1].map((columnGroups) => ({
     ...{ rowTiles: 1, columnTiles: 1, rowGroups: 1, columnGroups },
-    ...{ splits: 1, slices: 1, depth: 64, buffers: 1 as const },
+    ...{ splits: 1, slices: 1, depth: 64, ahead: 1 as const },
   })),
 ];
 
