@@ -2,7 +2,7 @@
  * For tasks of up to FEW query vectors, which would leave a tile of them mostly empty: a team of invocations shares a key,
  * and every team goes through keys of its own with a softmax of its own, four keys at a time. There is no barrier before
  * the end, where the teams' sums are joined: within JOIN invocations, which a subgroup has at least, by shuffles, beyond
- * them through workgroup memory (\`put_joint\`, \`joint_quad\`: FEW · WIDTH / JOIN rows of HEAD_DIM).
+ * them through workgroup memory.
  */
 export const attendFew = /* wgsl */ `
 const TEAM = select(16u, 8u, UNITS <= 8u);
@@ -11,12 +11,15 @@ const OWN = (UNITS + TEAM - 1u) / TEAM;                            // units of a
 const OWN_QUADS = OWN * UNIT_QUADS;
 const TURN = 4u * TEAMS;                                           // keys of a round
 const JOINTS = WIDTH / JOIN;
+const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
 
 var<workgroup> joint_top: array<f32, FEW * JOINTS>;
 var<workgroup> joint_total: array<f32, FEW * JOINTS>;
 var<workgroup> joint_weight: array<f32, FEW * JOINTS>;
+var<workgroup> joint_sum: array<vec4f, FEW * JOINTS * QUADS>;
 
-fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {
+fn attend(task: Task, kv_head: u32, lane: u32) {
+  let s = segment_at(task.record);
   let team = lane / TEAM;
   var query: array<vec4f, FEW * OWN_QUADS>;
   var sums: array<vec4f, FEW * OWN_QUADS>;
@@ -91,7 +94,7 @@ fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {
       for (var i = 0u; i < OWN_QUADS; i++) {
         var sum = sums[v * OWN_QUADS + i] * scale;
         for (var mask = TEAM; mask < JOIN; mask *= 2u) { sum += across(sum, mask); }
-        if (lane % JOIN < TEAM && own_quad(lane, i) < QUADS) { put_joint(joint * QUADS + own_quad(lane, i), sum); }
+        if (lane % JOIN < TEAM && own_quad(lane, i) < QUADS) { joint_sum[joint * QUADS + own_quad(lane, i)] = sum; }
       }
       if (lane % JOIN == 0u) {
         joint_top[joint] = best;
@@ -108,7 +111,7 @@ fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {
   for (var i = lane; i < task.count * QUADS; i += WIDTH) {
     let first = i / QUADS * JOINTS;
     var sum = vec4f();
-    for (var j = first; j < first + JOINTS; j++) { sum += joint_weight[j] * joint_quad(j * QUADS + i % QUADS); }
+    for (var j = first; j < first + JOINTS; j++) { sum += joint_weight[j] * joint_sum[j * QUADS + i % QUADS]; }
     partial[slot_of(task, s, i / QUADS, kv_head) * QUADS + i % QUADS] = sum;
   }
 }
@@ -133,9 +136,19 @@ fn own_quad(lane: u32, i: u32) -> u32 { return (lane % TEAM + TEAM * (i / UNIT_Q
 fn across(v: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(v, mask); }
 `;
 
-/** Where subgroups are too small: every task has its tile. */
-export const attendNoFew = /* wgsl */ `
-const FEW = 0u;
+/** Units of the cache: eight values as f16 bits, or four of any type. */
+export const halfUnits = /* wgsl */ `
+const UNITS = HEAD_DIM / 8u;
+const UNIT_QUADS = 2u;
 
-fn attend_few(task: Task, s: Segment, kv_head: u32, lane: u32) {}
+fn quad_of(unit: vec4u, i: u32) -> vec4f {
+  let bits = select(unit.xy, unit.zw, i == 1u);
+  return vec4f(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+`;
+export const quadUnits = /* wgsl */ `
+const UNITS = QUADS;
+const UNIT_QUADS = 1u;
+
+fn quad_of(unit: KvUnit, i: u32) -> vec4f { return vec4f(unit); }
 `;

@@ -9,9 +9,6 @@ const GROUPS = WIDTH / KEYS;                                       // invocation
 const SCORED = (VECTORS + GROUPS - 1u) / GROUPS;                   // vectors an invocation scores
 const COLUMN_GROUPS = WIDTH / QUADS;
 const SUMMED = (VECTORS + COLUMN_GROUPS - 1u) / COLUMN_GROUPS;
-const UNITS = QUADS;                                               // of the cache
-const UNIT_QUADS = 1u;
-const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
 const STRIDE = QUADS + 1u;                                         // of a key in the tile; odd: no bank conflicts
 const STEP = select(1u, 4u, QUADS % 4u == 0u);
 var<workgroup> query: array<vec4f, VECTORS * QUADS>;
@@ -21,7 +18,8 @@ var<workgroup> top: array<f32, VECTORS>;
 var<workgroup> total: array<f32, VECTORS>;
 var<workgroup> shrink: array<f32, VECTORS>;
 
-fn attend_many(task: Task, s: Segment, kv_head: u32, lane: u32) {
+fn attend(task: Task, kv_head: u32, lane: u32) {
+  let s = segment_at(task.record);
   workgroupBarrier();
   for (var i = lane; i < task.count * QUADS; i += WIDTH) {
     let vector = task.first + i / QUADS;
@@ -65,12 +63,6 @@ fn attend_many(task: Task, s: Segment, kv_head: u32, lane: u32) {
     log_sums[slot_of(task, s, lane, kv_head)] = select(LOWEST, top[lane] + log(total[lane]), total[lane] > 0.0);
   }
 }
-
-fn quad_of(unit: vec4<KV>, i: u32) -> vec4f { return vec4f(unit); }
-
-// Sums of few vectors lie where queries do.
-fn put_joint(at: u32, sum: vec4f) { query[at] = sum; }
-fn joint_quad(at: u32) -> vec4f { return query[at]; }
 
 // Quads from a page's begin to keys (which = 0) or values of a head.
 fn kv_quads(which: u32, kv_head: u32) -> u32 { return (which * KV_HEADS + kv_head) * PAGE * QUADS; }

@@ -23,7 +23,7 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   if (batch[0].x == 0u) { return; }
-  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
+  let directory = plan[4u * KIND + 1u] + 2u * (2u * SLAB + LIST);
   let first = plan[directory];
   let count = plan[directory + 1u];
   for (var t = group.x; t < count; t += groups.x) { attend(task_at(first + 2u * t), group.y, lane); }
@@ -46,13 +46,8 @@ fn span_of(s: Segment, split: u32) -> Span {
 }
 `;
 
-/** For GPUs: a workgroup attends for a tile of query vectors, or for few of them in another way. */
+/** What kernels for GPUs share, where a workgroup attends for a task. */
 export const attendTasks = /* wgsl */ `
-fn attend(task: Task, kv_head: u32, lane: u32) {
-  let s = segment_at(task.record);
-  if (task.count <= FEW) { attend_few(task, s, kv_head, lane); } else { attend_many(task, s, kv_head, lane); }
-}
-
 // The part's keys that rows from position lowest to highest see.
 fn seen_by(task: Task, s: Segment, lowest: u32, highest: u32) -> Span {
   var span = span_of(s, task.split);

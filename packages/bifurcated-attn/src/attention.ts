@@ -21,7 +21,7 @@ import {
   type Pass,
 } from '@ensample/tensor';
 import { attendHead, mergeBody } from './attend.wgsl.ts';
-import { attendVariant, type AttendVariant } from './kernels.ts';
+import { attendVariant, type AttendKernel, type AttendVariant } from './kernels.ts';
 import { planStep, type ReadBytes, type StepPlan, type Tiling } from './plan.ts';
 
 /** Options of {@link Attention}. */
@@ -66,7 +66,7 @@ export class Attention {
   readonly heads: number;
   readonly #device: Device;
   readonly #variant: AttendVariant;
-  readonly #tiling: Pick<Tiling, 'chunk' | 'parts' | 'reading'>;
+  readonly #tiling: Tiling;
   readonly #workgroups: number | undefined;
   /** Rows of partial results within {@link partialBytes}. */
   readonly #mostSlots: number;
@@ -88,8 +88,9 @@ export class Attention {
     this.heads = heads;
     this.#device = cache.device;
     this.#variant = options.variant ?? attendVariant(cache);
+    const { many, few } = this.#variant;
     const parts = options.chunk === undefined ? this.#variant.parts : undefined;
-    this.#tiling = { chunk, reading, ...(parts ? { parts } : {}) };
+    this.#tiling = { chunk, reading, vectors: many.vectors, few: few?.vectors ?? 0, ...(parts ? { parts } : {}) };
     this.#workgroups = workgroups;
     this.#mostSlots = Math.floor(partialBytes / (4 * heads * (headDim + 1)));
     this.#plan = this.#device.tensor('u32', [planGrowth]);
@@ -117,7 +118,7 @@ export class Attention {
    * @returns for each sequence, in the order given, its rows and the leaf index that its batch entries need.
    */
   update(step: readonly StepSequence[]): readonly RowPlace[] {
-    const plan = this.#fitting({ ...this.#tiling, vectors: this.#variant.vectors }, step);
+    const plan = this.#fitting(this.#tiling, step);
     this.#reads = plan.reads;
     this.#grow(plan);
     this.#upload(plan.words);
@@ -190,8 +191,8 @@ export class Attention {
     for (let slab = 0; slab < this.cache.slabs; slab++) {
       const kv = this.cache.buffer(layer, slab);
       if (!kv) continue;
-      const code = this.#attendKernel(layer, slab, stride);
-      pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows), kvHeads]);
+      for (const code of this.#attendKernels(layer, slab, { stride, rows }))
+        pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows), kvHeads]);
     }
     const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
     pass.run(this.#mergeKernel(layer, y.dtype), { batch, plan, partial, log_sums, y }, grid);
@@ -204,29 +205,40 @@ export class Attention {
     return Math.max(16, Math.ceil(all));
   }
 
-  #attendKernel(layer: number, slab: number, stride: number): Kernel {
-    const { headDim } = this.cache.layout;
-    const { body, unit, extensions, constants: own } = this.#variant;
+  /** Tasks of many query vectors, if a step of so many rows can have any, and of few. */
+  #attendKernels(layer: number, slab: number, { stride, rows }: { stride: number; rows: number }): Kernel[] {
+    const { many, few } = this.#variant;
+    const make = (name: string, one: AttendKernel, list: number) =>
+      this.#attendKernel(name, one, { layer, slab, stride, list });
+    const all = few && rows * this.#share <= few.vectors ? [] : [make('attend', many, 0)];
+    return few ? [...all, make('attend_few', few, 1)] : all;
+  }
+
+  #attendKernel(
+    name: string,
+    { body, unit, extensions, constants: own }: AttendKernel,
+    { layer, slab, stride, list }: { layer: number; slab: number; stride: number; list: number },
+  ): Kernel {
     const kind = this.cache.places[layer]?.kind ?? 0;
     const constants = {
       ...segmentConstants(this.cache, kind, slab),
+      LIST: list,
       HEADS: this.heads,
       Q_STRIDE: stride,
       WINDOW: this.cache.kinds[kind]?.window ?? 0,
-      VECTORS: this.#variant.vectors,
-      SCALE: `${(1 / Math.sqrt(headDim)).toExponential()}f`,
+      SCALE: `${(1 / Math.sqrt(this.cache.layout.headDim)).toExponential()}f`,
       ...own,
     };
     const { enable, aliases } = kvPrelude(this.cache);
     const prelude = {
       enable: [...new Set([...enable, ...extensions])],
-      directives: extensions.some((name) => name.includes('matrix'))
+      directives: extensions.some((extension) => extension.includes('matrix'))
         ? ['diagnostic(off, chromium.subgroup_matrix_uniformity);']
         : [],
       aliases: { ...aliases, KvUnit: unit },
       constants,
     };
-    return kernel('attend', prelude, segmentChunk, attendHead, body);
+    return kernel(name, prelude, segmentChunk, attendHead, body);
   }
 
   #mergeKernel(layer: number, type: Operand): Kernel {

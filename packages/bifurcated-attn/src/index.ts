@@ -3,6 +3,7 @@ export {
   attentionVariant,
   matrixVariant,
   tileVariant,
+  type AttendKernel,
   type AttendVariant,
   type Cached,
   type MatrixLayout,

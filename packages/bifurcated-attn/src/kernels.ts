@@ -1,57 +1,60 @@
 import type { KvCache, KvLayout } from '@ensample/kv-cache';
 import { bytesPerElement } from '@ensample/tensor';
-import { attendFew, attendNoFew } from './attend-few.wgsl.ts';
+import { attendFew, halfUnits, quadUnits } from './attend-few.wgsl.ts';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
 import { attendTile } from './attend-tile.wgsl.ts';
 import { attendTasks, attendThread } from './attend.wgsl.ts';
 
-/** A way to attend: its kernel, and how many query vectors share a read of the keys. */
-export interface AttendVariant {
-  readonly name: string;
+/** A kernel for tasks of up to so many query vectors. */
+export interface AttendKernel {
   readonly body: string;
   /** Element of the `kv` binding: four values of a key or value, or eight f16 as bits. */
   readonly unit: string;
   /** Query vectors of a task, at most. */
   readonly vectors: number;
   readonly constants?: Readonly<Record<string, number>>;
+  readonly extensions: readonly string[];
+}
+
+/** A way to attend. */
+export interface AttendVariant {
+  readonly name: string;
+  /** Its `vectors` share a read of the keys. */
+  readonly many: AttendKernel;
+  /** For tasks that would leave most of a tile of `many` empty. Default: these are `many`'s as well. */
+  readonly few?: AttendKernel | undefined;
   /** Parts that a long stretch is split into, at most, per key/value head. Default: as many as it has chunks. */
   readonly parts?: number;
-  readonly extensions: readonly string[];
 }
 
 const matrixExtensions = ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'];
 
-/** How `attendMatrix` is laid out. */
+/** How attention on subgroup matrices is laid out. */
 export interface MatrixLayout {
   /** Query vectors of a task, at most: a multiple of 16, the size of a matrix, one for each subgroup. */
   readonly vectors: number;
+  /** Keys of a round: a multiple of 16. */
+  readonly keys: number;
   /** Tasks of up to so many query vectors go without matrices. */
   readonly few: number;
+  /** Subgroups of a workgroup that attends for few. */
+  readonly fewSubgroups: number;
   /** Workgroups of one layer that long stretches are split into. */
   readonly workgroups: number;
 }
 
 /** Measured on an H100 (docs/performance-log.md). */
-const matrixLayout: MatrixLayout = { vectors: 16, few: 4, workgroups: 1024 };
+const matrixLayout: MatrixLayout = { vectors: 16, keys: 16, few: 4, fewSubgroups: 4, workgroups: 512 };
 
-/** Workgroup memory that `attendMatrix` takes: queries, keys or values, scores, weights and what subgroups tell each other. */
-function matrixBytes({ vectors, few }: MatrixLayout, headDim: number): number {
-  const subgroups = vectors / 16;
-  return 32 * (headDim + 8) + vectors * (4 * 20 + 2 * 24) + (12 + 12 * few) * subgroups;
+/** Workgroup memory that `attendMatrix` takes: keys, values, scores, weights and what subgroups tell each other. */
+function matrixBytes({ vectors, keys }: MatrixLayout, headDim: number): number {
+  return 4 * keys * (headDim + 8) + vectors * (4 * (keys + 4) + 2 * (keys + 8)) + (12 * vectors) / 16;
 }
-
-/** Whether sums of few vectors fit where keys lie. */
-function isLayout({ vectors, few }: MatrixLayout, headDim: number): boolean {
-  return vectors % 16 === 0 && few * (vectors / 16) * headDim <= 8 * (headDim + 8);
-}
-
-/** Workgroup memory that tasks of few vectors take, at most. */
-const joints = 3 * 4 * 16;
 
 /** Keys of a round of `attendTile`: what fits in the 16 KiB of workgroup memory that every device has, up to 32. */
 function tileKeys(vectors: number, headDim: number, elementBytes: number): number {
   const bytes = (keys: number) =>
-    4 * vectors * (headDim + keys + 3) + keys * (headDim + 4) * elementBytes + joints;
+    4 * vectors * (headDim + keys + 3) + keys * (headDim + 4) * elementBytes;
   return [32, 16, 8].find((keys) => bytes(keys) <= 2 ** 14) ?? 4;
 }
 
@@ -62,8 +65,8 @@ export type Cached = Pick<KvCache, 'device' | 'dtype'> & {
 
 /** Name of the way in which steps attend: a kernel, and the most query vectors that share a read of the keys. */
 export function attentionVariant(cache: Cached): string {
-  const { name, vectors } = attendVariant(cache);
-  return `${name}${vectors}`;
+  const { name, many } = attendVariant(cache);
+  return `${name}${many.vectors}`;
 }
 
 /** The variant for a cache: what its device's tier has, as far as element type and head size suit it. */
@@ -74,50 +77,75 @@ export function attendVariant(cache: Cached): AttendVariant {
 }
 
 function threadVariant({ dtype }: Cached): AttendVariant {
-  return { name: 'thread', body: attendThread, unit: `vec4<${dtype}>`, vectors: 16, extensions: [] };
+  return {
+    name: 'thread',
+    many: {
+      body: attendThread,
+      unit: `vec4<${dtype}>`,
+      vectors: 16,
+      extensions: [],
+      constants: { VECTORS: 16 },
+    },
+  };
 }
 
-/** Attention by subgroup matrices; undefined where element type, head size, workgroup memory or the layout do not suit it. */
+/** Attention by subgroup matrices; undefined where subgroups, element type, head size or workgroup memory do not suit it. */
 export function matrixVariant(
-  { device, dtype, layout }: Cached,
+  cache: Cached,
   shape: MatrixLayout = matrixLayout,
 ): AttendVariant | undefined {
-  const { headDim, kvHeads } = layout;
-  const { vectors, few, workgroups } = shape;
-  const room = device.gpu.limits.maxComputeWorkgroupStorageSize;
-  const fits = matrixBytes(shape, headDim) <= room && isLayout(shape, headDim);
-  if (dtype !== 'f16' || headDim % 16 !== 0 || !fits) return undefined;
+  const { device, dtype, layout } = cache;
+  const { vectors, keys, few, fewSubgroups, workgroups } = shape;
+  const fits = matrixBytes(shape, layout.headDim) <= device.gpu.limits.maxComputeWorkgroupStorageSize;
+  if (dtype !== 'f16' || layout.headDim % 16 !== 0 || !fits) return undefined;
   return {
     name: 'matrix',
-    body: attendTasks + attendMatrix + attendFew,
-    unit: 'vec4u',
-    vectors,
-    parts: Math.max(1, Math.floor(workgroups / kvHeads)),
-    extensions: matrixExtensions,
-    constants: { FEW: few, JOIN: 32 },
+    many: {
+      body: attendTasks + attendMatrix,
+      unit: 'vec4u',
+      vectors,
+      extensions: matrixExtensions,
+      constants: { VECTORS: vectors, KEYS: keys },
+    },
+    few: fewKernel(cache, few, fewSubgroups),
+    parts: Math.max(1, Math.floor(workgroups / layout.kvHeads)),
   };
 }
 
 /**
  * Attention by FMA: for every GPU, element type and head size.
- * @param most tasks of up to so many query vectors go without a tile. Default: as many as can.
+ * @param most tasks of up to so many query vectors go without a tile. Default 4.
  */
-export function tileVariant(
-  { device, dtype, layout: { headDim } }: Cached,
-  most: number = Infinity,
-): AttendVariant {
+export function tileVariant(cache: Cached, most: number = 4): AttendVariant {
+  const { dtype, layout } = cache;
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
-  const vectors = headDim > 128 ? 8 : 16;
-  const join = device.tier.reduce === 'subgroup' ? joinOf(device.info) : 0;
-  const few = Math.min(most, Math.floor((vectors * join) / 128)); // whose sums fit where the queries of a tile lie
-  const keys = tileKeys(vectors, headDim, bytesPerElement[dtype]);
+  const vectors = layout.headDim > 128 ? 8 : 16;
+  const keys = tileKeys(vectors, layout.headDim, bytesPerElement[dtype]);
   return {
     name: 'tile',
-    body: attendTasks + attendTile + (few > 0 ? attendFew : attendNoFew),
-    unit: `vec4<${dtype}>`,
+    many: {
+      body: attendTasks + attendTile,
+      unit: `vec4<${dtype}>`,
+      vectors,
+      extensions: [],
+      constants: { VECTORS: vectors, KEYS: keys },
+    },
+    few: fewKernel(cache, most, 4),
+  };
+}
+
+/** Attention for up to `most` query vectors, which is fewer where heads are large; none where subgroups are smaller than a team. */
+function fewKernel({ device, dtype, layout }: Cached, most: number, subgroups: number): AttendKernel | undefined {
+  const join = device.tier.reduce === 'subgroup' ? joinOf(device.info) : 0;
+  const vectors = Math.min(most, layout.headDim > 128 ? 2 : 4); // what registers hold
+  if (join === 0 || vectors === 0) return undefined;
+  const halved = dtype === 'f16' && layout.headDim % 8 === 0;
+  return {
+    body: (halved ? halfUnits : quadUnits) + attendTasks + attendFew,
+    unit: halved ? 'vec4u' : `vec4<${dtype}>`,
     vectors,
-    extensions: few > 0 ? ['subgroups'] : [],
-    constants: { KEYS: keys, ...(few > 0 && { FEW: few, JOIN: join }) },
+    extensions: ['subgroups'],
+    constants: { FEW: vectors, JOIN: join, WIDTH: 32 * subgroups },
   };
 }
 

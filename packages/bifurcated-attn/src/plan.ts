@@ -21,6 +21,8 @@ export interface Tiling {
   readonly parts?: number;
   /** Query vectors (rows × query heads per key/value head) in a task. */
   readonly vectors: number;
+  /** Tasks of up to so many query vectors are listed apart: another kernel takes them. Default 0. */
+  readonly few?: number;
   /**
    * Who reads a shared stretch: all rows below it in one task (bifurcated attention), or each sequence for itself,
    * sequences outermost: what engines without it do, kept as the baseline that benchmarks compare with.
@@ -51,6 +53,8 @@ export interface StepPlan {
 
 interface Task {
   readonly slab: number;
+  /** Query vectors. */
+  readonly count: number;
   /** For the baseline's order: which sequence of the stretch. */
   readonly order: number;
   readonly words: readonly [number, number];
@@ -134,7 +138,7 @@ function planKind(
     const tiles = rowTiles(stretch, share, tiling);
     for (let split = 0; split < splits; split++) {
       for (const { first, count, order } of tiles) {
-        tasks.push({ slab, order, words: [index + first * packed, split + count * packed] });
+        tasks.push({ slab, count, order, words: [index + first * packed, split + count * packed] });
       }
     }
     const bytes = readBytes(cache, kind, Math.max(0, span.end - span.start));
@@ -200,17 +204,19 @@ function readBytes(cache: KvCache, kind: KvKind, tokens: number): number {
   return 2 * kvHeads * headDim * (cache.dtype === 'f16' ? 2 : 4) * tokens * readers;
 }
 
-/** A directory of (first word, number) per slab, then the tasks of each slab. */
+/** A directory of (first word, number) for each slab's tasks of many vectors and of few, then these tasks. */
 function layOutTasks(cache: KvCache, kind: KvKind, tasks: Task[], tiling: Tiling, words: number[]): void {
-  const slabs = Array.from({ length: cache.slabs }, (_, slab) => tasks.filter((task) => task.slab === slab));
+  const { few = 0, reading } = tiling;
+  const lists = Array.from({ length: cache.slabs }, (_, slab) => {
+    const own = tasks.filter((task) => task.slab === slab);
+    if (reading === 'per-sequence') own.sort((a, b) => a.order - b.order);
+    return [own.filter(({ count }) => count > few), own.filter(({ count }) => count <= few)];
+  }).flat();
   words[4 * kind.index + 1] = words.length;
-  let at = words.length + 2 * slabs.length;
-  for (const own of slabs) {
-    words.push(at, own.length);
-    at += 2 * own.length;
+  let at = words.length + 2 * lists.length;
+  for (const list of lists) {
+    words.push(at, list.length);
+    at += 2 * list.length;
   }
-  for (const own of slabs) {
-    if (tiling.reading === 'per-sequence') own.sort((a, b) => a.order - b.order);
-    for (const task of own) words.push(...task.words);
-  }
+  for (const task of lists.flat()) words.push(...task.words);
 }

@@ -13,10 +13,12 @@ const poolBytes = 400e6;
 
 const allChoices: Choices<MatrixLayout> = {
   vectors: [16, 32, 64],
+  keys: [16, 32],
   few: [1, 2, 4],
-  workgroups: [256, 512, 1024, 2048],
+  fewSubgroups: [1, 2, 4, 8],
+  workgroups: [256, 384, 512, 640, 768, 1024],
 };
-const start: MatrixLayout = { vectors: 16, few: 4, workgroups: 1024 };
+const start: MatrixLayout = { vectors: 16, keys: 16, few: 4, fewSubgroups: 4, workgroups: 512 };
 
 /** Looks for the best layout of attention on subgroup matrices. */
 export function attentionTuning({ shapes, contexts, n = counts }: GpuOptions): Job[] {
