@@ -82,7 +82,7 @@ await onEmulated('matrix', (device) => {
       const one = { rowTiles: [1], columnTiles: [1], rowGroups: [1], columnGroups: [1], splits: [1] };
       const choices = {
         matrices: { ...one, slices: [1, 2], depth: [64], ahead: [1, 2] as const },
-        teams: { team: [8, 32], outputs: [4], ahead: [2], sums: ['f32', 'f16'] as const },
+        teams: { team: [8, 32], outputs: [4], ahead: [2] },
       };
       await tuneProducts(bench, { weights: 'f16', outputs: 96, columns: 128 }, [16], choices);
       expect(bench.report.skipped).toEqual([]);

@@ -1,9 +1,11 @@
 /**
  * For GPUs with subgroup matrices (16 × 16 × 16, f16 in, f32 out; subgroups of 32) and KV in f16: a workgroup attends for a
  * tile of VECTORS query vectors, 16 of a subgroup, which keeps them in registers. Keys and values go through workgroup
- * memory, KEYS a round, once for all of them. A round ends with putting what the next one needs there, and loading what the
- * one after it does: so loads are on their way for a whole round, and compilers, which move them down to where they are
- * used, cannot move them far (docs/performance-log.md).
+ * memory in turns, KEYS a round, once for all of them; the next round's are on their way meanwhile.
+ *
+ * Drivers give the workgroups of a processor little workgroup memory together (48 KiB on an H100): what one takes decides
+ * how many there are. And a single subgroup's instructions wait for each other, so that their number counts
+ * (docs/performance-log.md).
  *
  * Softmax goes on from round to round with a reference that only moves when a score exceeds it by \`slack\`: sums are
  * held in subgroup matrices, which cannot be multiplied in place, and so are seldom scaled.
@@ -25,12 +27,13 @@ const WEIGHT_STRIDE = KEYS / 8u + 1u;                              // in 16 byte
 const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
 const PAGES = max(1u, KEYS / PAGE);                                // of a round
 const slack = 8.0;                                                 // weights stay below e^8 in f16
+const EVEN = KEYS * UNITS % WIDTH == 0u;
+const ALIGNED = WIDTH % UNITS == 0u;                               // an invocation's units are in one column
 alias Totals = array<Sums, DIM_TILES>;
 alias Pages = array<u32, PAGES>;
-struct Round { keys: array<vec4u, LOADS>, values: array<vec4u, LOADS> }
+alias Units = array<vec4u, LOADS>;
 
-var<workgroup> key_tile: array<vec4u, KEYS * STRIDE>;              // at first queries
-var<workgroup> value_tile: array<vec4u, KEYS * STRIDE>;
+var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // at first queries, then keys and values in turns
 var<workgroup> scores: array<f32, VECTORS * SCORE_STRIDE>;         // and sums, when they are scaled or done
 var<workgroup> weights: array<vec4u, VECTORS * WEIGHT_STRIDE>;
 var<workgroup> bounds: array<vec2u, SUBGROUPS>;                    // lowest and highest position
@@ -53,39 +56,50 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   let seen = min(span.end, position + 1u - min(position + 1u, s.base));
   let count = seen - min(seen, first);
 
-  var round: Round;
-  var pages = pages_of(s, start);
-  load(&round, pages, start, kv_head, lane);
-  pages = pages_of(s, min(start + KEYS, last));
+  let origin = start / PAGE / s.modulus * s.modulus;
+  var pages = pages_of(s, origin, start);
+  var keys: Units;
+  var values: Units;
+  for (var i = 0u; i < LOADS; i++) {
+    let at = unit_at(pages, span, start, kv_head, lane, i);
+    keys[i] = kv[at];
+    values[i] = kv[at + VALUES];
+  }
+  pages = pages_of(s, origin, min(start + KEYS, last));
   var queries: array<Left, DIM_TILES>;
   for (var g = 0u; g < SUBGROUPS; g++) {
     workgroupBarrier();
-    for (var i = lane; i < 16u * UNITS; i += WIDTH) { key_tile[place(i)] = query_unit(task, s, kv_head, 16u * g + i / UNITS, i % UNITS); }
+    for (var i = lane; i < 16u * UNITS; i += WIDTH) {
+      tile[i / UNITS * STRIDE + i % UNITS] = query_unit(task, s, kv_head, 16u * g + i / UNITS, i % UNITS);
+    }
     workgroupBarrier();
     if (subgroup == g) {
-      for (var d = 0u; d < DIM_TILES; d++) { queries[d] = subgroupMatrixLoad<Left, row_major>(&key_tile, 2u * d, STRIDE); }
+      for (var d = 0u; d < DIM_TILES; d++) { queries[d] = subgroupMatrixLoad<Left, row_major>(&tile, 2u * d, STRIDE); }
     }
   }
-  workgroupBarrier();
-  put(&round, span, start, lane);
-  load(&round, pages, min(start + KEYS, last), kv_head, lane);
-  pages = pages_of(s, min(start + 2u * KEYS, last));
-  workgroupBarrier();
 
   let own = subgroup * 16u * SCORE_STRIDE;                         // a subgroup's part of scores
   var sums: Totals;
   var reference = LOWEST;
   var total = 0.0;
   for (var k = start; k < span.end; k += KEYS) {
+    let next = min(k + KEYS, last);
+    workgroupBarrier();
+    put(&keys, lane);
+    workgroupBarrier();
+    for (var i = 0u; i < LOADS; i++) { keys[i] = kv[unit_at(pages, span, next, kv_head, lane, i)]; }
     for (var t = 0u; t < KEYS / 16u; t++) {
       var dots = Sums();                                           // Dawn zeroes a variable but once, not each time
       for (var d = 0u; d < DIM_TILES; d++) {
-        let keys = subgroupMatrixLoad<Right, col_major>(&key_tile, t * 16u * STRIDE + 2u * d, STRIDE);
-        dots = subgroupMatrixMultiplyAccumulate(queries[d], keys, dots);
+        let right = subgroupMatrixLoad<Right, col_major>(&tile, t * 16u * STRIDE + 2u * d, STRIDE);
+        dots = subgroupMatrixMultiplyAccumulate(queries[d], right, dots);
       }
       subgroupMatrixStore<row_major>(&scores, own + t * 16u, dots, SCORE_STRIDE);
     }
     workgroupBarrier();
+    put(&values, lane);
+    for (var i = 0u; i < LOADS; i++) { values[i] = kv[unit_at(pages, span, next, kv_head, lane, i) + VALUES]; }
+    pages = pages_of(s, origin, min(next + KEYS, last));
 
     // Scores become weights; a reference that a score exceeds by far moves to it.
     var best = LOWEST;
@@ -99,12 +113,12 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
     let before = reference;
     let moved = best > before + slack;
     reference = select(before, best, moved);
+    let floor = select(reference, 0.0, best <= LOWEST);            // nothing seen yet: weights of exp(LOWEST) = 0
     var sum = 0.0;
     for (var i = 0u; i < OWN_KEYS; i += 8u) {
       var packed: vec4u;
       for (var c = 0u; c < 4u; c++) {
-        let pair = vec2f(score[i + 2u * c], score[i + 2u * c + 1u]);
-        packed[c] = pack2x16float(select(exp(pair - reference), vec2f(), pair <= vec2f(LOWEST)));
+        packed[c] = pack2x16float(exp(vec2f(score[i + 2u * c], score[i + 2u * c + 1u]) - floor));
         sum += dot(unpack2x16float(packed[c]), vec2f(1.0));
       }
       weights[v * WEIGHT_STRIDE + (lane % 2u * OWN_KEYS + i) / 8u] = packed;
@@ -119,17 +133,10 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
     for (var t = 0u; t < KEYS / 16u; t++) {
       let w = subgroupMatrixLoad<Left, row_major>(&weights, subgroup * 16u * WEIGHT_STRIDE + 2u * t, WEIGHT_STRIDE);
       for (var d = 0u; d < DIM_TILES; d++) {
-        let values = subgroupMatrixLoad<Right, row_major>(&value_tile, t * 16u * STRIDE + 2u * d, STRIDE);
-        sums[d] = subgroupMatrixMultiplyAccumulate(w, values, sums[d]);
+        let right = subgroupMatrixLoad<Right, row_major>(&tile, t * 16u * STRIDE + 2u * d, STRIDE);
+        sums[d] = subgroupMatrixMultiplyAccumulate(w, right, sums[d]);
       }
     }
-    workgroupBarrier();
-    if (k + KEYS < span.end) {
-      put(&round, span, k + KEYS, lane);
-      load(&round, pages, min(k + 2u * KEYS, last), kv_head, lane);
-      pages = pages_of(s, min(k + 3u * KEYS, last));
-    }
-    workgroupBarrier();
   }
 
   // No matrix is indexed by a loop that holds a barrier, or all would live in memory: they move up instead.
@@ -186,32 +193,34 @@ fn query_unit(task: Task, s: Segment, kv_head: u32, v: u32, unit: u32) -> vec4u 
   return vec4u(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
 }
 
-fn pages_of(s: Segment, k: u32) -> Pages {
+// Pages of a round from key \`k\` on. The page table is a ring where there is a window: \`origin\` is where it was begun last
+// before the span, whose keys go around it but once.
+fn pages_of(s: Segment, origin: u32, k: u32) -> Pages {
   var pages: Pages;
-  for (var i = 0u; i < PAGES; i++) { pages[i] = page_of(s, k + PAGE * i); }
+  for (var i = 0u; i < PAGES; i++) {
+    let entry = k / PAGE + i - origin;
+    pages[i] = plan[s.pages + select(entry, entry - s.modulus, entry >= s.modulus)];
+  }
   return pages;
 }
 
-fn load(round: ptr<function, Round>, pages: Pages, k: u32, kv_head: u32, lane: u32) {
-  for (var i = 0u; i < LOADS; i++) {
-    let unit = min(lane + WIDTH * i, KEYS * UNITS - 1u);
-    let key = unit / UNITS;
-    let at = ((pages[key / PAGE % PAGES] * 2u * KV_HEADS + kv_head) * PAGE + (k + key) % PAGE) * UNITS + unit % UNITS;
-    (*round).keys[i] = kv[at];
-    (*round).values[i] = kv[at + VALUES];
+// Where an invocation's unit i of a round's keys is. Outside of the span there may be anything, and 0 · NaN is NaN: a key of
+// the span instead.
+fn unit_at(pages: Pages, span: Span, k: u32, kv_head: u32, lane: u32, i: u32) -> u32 {
+  let unit = select(min(lane + WIDTH * i, KEYS * UNITS - 1u), lane + WIDTH * i, EVEN);
+  let column = select(unit % UNITS, lane % UNITS, ALIGNED);
+  if (PAGE >= KEYS) {
+    return ((pages[0] * 2u * KV_HEADS + kv_head) * PAGE + k % PAGE) * UNITS + clamp(unit, (max(span.begin, k) - k) * UNITS + column, (span.end - 1u - k) * UNITS + column);
   }
+  let key = clamp(k + unit / UNITS, span.begin, span.end - 1u);
+  return ((pages[min((key - k) / PAGE, PAGES - 1u)] * 2u * KV_HEADS + kv_head) * PAGE + key % PAGE) * UNITS + column;
 }
 
-fn place(unit: u32) -> u32 { return unit / UNITS * STRIDE + unit % UNITS; }
-
-// Keys and values from \`k\` on go to workgroup memory. What lies outside of the span may be anything, and 0 · NaN is NaN.
-fn put(round: ptr<function, Round>, span: Span, k: u32, lane: u32) {
+fn put(units: ptr<function, Units>, lane: u32) {
   for (var i = 0u; i < LOADS; i++) {
     let unit = lane + WIDTH * i;
-    if (KEYS * UNITS % WIDTH == 0u || unit < KEYS * UNITS) {
-      key_tile[place(unit)] = (*round).keys[i];
-      value_tile[place(unit)] = select(vec4u(), (*round).values[i], k + unit / UNITS - span.begin < span.end - span.begin);
-    }
+    let aligned = lane / UNITS * STRIDE + lane % UNITS + i * (WIDTH / UNITS * STRIDE);
+    if (EVEN || unit < KEYS * UNITS) { tile[select(unit / UNITS * STRIDE + unit % UNITS, aligned, ALIGNED)] = (*units)[i]; }
   }
 }
 `;

@@ -46,9 +46,9 @@ export interface MatrixLayout {
 /** Measured on an H100 (docs/performance-log.md). */
 const matrixLayout: MatrixLayout = { vectors: 16, keys: 16, few: 4, fewSubgroups: 4, workgroups: 512 };
 
-/** Workgroup memory that `attendMatrix` takes: keys, values, scores, weights and what subgroups tell each other. */
+/** Workgroup memory that `attendMatrix` takes: keys or values, scores, weights and what subgroups tell each other. */
 function matrixBytes({ vectors, keys }: MatrixLayout, headDim: number): number {
-  return 4 * keys * (headDim + 8) + vectors * (4 * (keys + 4) + 2 * (keys + 8)) + (12 * vectors) / 16;
+  return 2 * keys * (headDim + 8) + vectors * (4 * (keys + 4) + 2 * (keys + 8)) + (12 * vectors) / 16;
 }
 
 /** Keys of a round of `attendTile`: what fits in the 16 KiB of workgroup memory that every device has, up to 32. */

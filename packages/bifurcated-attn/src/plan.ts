@@ -128,7 +128,7 @@ function planKind(
   let perSequence = 0;
   table.stretches.forEach((stretch, index) => {
     const span = keySpan(cache, kind, stretch, shortest[index] ?? 0);
-    const chunk = chunkOf(stretch, kind, tiling);
+    const chunk = chunkOf(stretch, kind, tiling, cache.pageTokens);
     const splits = countSplits(stretch, span, chunk);
     const record = (words[4 * kind.index] ?? 0) + recordWords * index;
     words[record] = span.start;
@@ -171,10 +171,11 @@ function chunkOf(
   { start, end }: Stretch,
   { window = Infinity }: KvKind,
   { chunk, parts = Infinity }: Tiling,
+  pageTokens: number,
 ): number {
   if (end === Infinity || parts === Infinity) return chunk;
   const wanted = Math.min(end - start, window) / parts;
-  return chunk * Math.max(1, Math.ceil(wanted / chunk));
+  return Math.max(chunk, pageTokens * Math.ceil(wanted / pageTokens));
 }
 
 function countSplits(stretch: Stretch, span: { start: number; end: number }, chunk: number): number {

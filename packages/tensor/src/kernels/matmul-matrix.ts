@@ -24,11 +24,6 @@ import { decodeWideF16, type WeightFormat } from './matrix.ts';
 import { operandPrelude, type Operand } from './operand.ts';
 import { storeChunks, type Product, type ProductShape, type Variant } from './product.ts';
 
-/** Workgroups that share the columns of a product of few outputs and many rows. */
-const shares = 4;
-/** From so many outputs on a product fills a large GPU with one workgroup for 64 of them. */
-const manyOutputs = 16384;
-
 /** How a product is laid out on subgroup matrices of 16 × 16; see `matrixBody`. */
 export interface ProductLayout {
   /** Tiles of rows and of outputs that a subgroup computes. */
@@ -58,22 +53,36 @@ const one: ProductLayout = {
   ...{ rowTiles: 1, columnTiles: 1, rowGroups: 1, columnGroups: 4 },
   ...{ splits: 1, slices: 1, depth: 64, ahead: 1 },
 };
-const shared: ProductLayout = { ...one, columnGroups: 2, splits: 4 };
-const two: ProductLayout = { ...one, rowTiles: 2 };
-const four: ProductLayout = { ...two, rowGroups: 2 };
+const two: ProductLayout = { ...one, rowTiles: 2, ahead: 2 };
+const four: ProductLayout = { ...one, rowTiles: 2, rowGroups: 2 };
 const eight: ProductLayout = { ...one, rowTiles: 4, rowGroups: 2 };
-const wide: ProductLayout = { ...eight, columnTiles: 2 };
-const sliced = (layout: ProductLayout): ProductLayout => ({ ...layout, slices: shares });
 
-/** Rows of products that workgroups share. */
-const fewest = 17;
-const most = 128;
+/** From so many outputs on a product has workgroups enough for a large GPU, and for most of one. */
+const [many, several] = [16384, 8192];
+
+/** What products are laid out by, the first that takes a shape. */
+export const matrixLayouts: readonly (MatrixUse & { readonly layout: ProductLayout })[] = [
+  { most: 16, outputs: many, layout: { ...one, splits: 4 } },
+  { most: 16, outputs: several, layout: { ...one, columnGroups: 2, splits: 2 } },
+  { most: 16, layout: { ...one, columnGroups: 2, splits: 4 } },
+  { most: 16, layout: one },
+  { most: 32, outputs: many, layout: two },
+  { most: 32, outputs: several, layout: { ...two, slices: 2 } },
+  { most: 32, layout: { ...one, splits: 4 } },
+  { most: 32, layout: two },
+  { most: 64, outputs: several, layout: { ...two, ahead: 1 } },
+  { most: 64, layout: { ...four, slices: 4 } },
+  { most: 64, layout: four },
+  { most: 128, layout: { ...eight, slices: 4 } },
+  { most: Infinity, layout: { ...eight, columnTiles: 2 } },
+];
 
 /** Elements that the sums of a shared product take; 0 where it is better not shared: many outputs fill a GPU by themselves. */
 export function sharedSums({ tier }: Device, rows: number, outputs: number): number {
-  const many = rows <= 32 ? 2 * manyOutputs : manyOutputs;
-  if (tier.matmul !== 'matrix' || rows < fewest || rows > most || outputs >= many) return 0;
-  return shares * paddedRows(rows) * paddedOutputs(outputs);
+  if (tier.matmul !== 'matrix') return 0;
+  const use = matrixLayouts.find(({ most, outputs: least = 0 }) => rows <= most && outputs >= least);
+  const slices = use?.layout.slices ?? 1;
+  return slices > 1 ? slices * paddedRows(rows) * paddedOutputs(outputs) : 0;
 }
 
 /**
@@ -81,10 +90,10 @@ export function sharedSums({ tier }: Device, rows: number, outputs: number): num
  * 0 where a device, or so many outputs, have no use for it.
  */
 export function partialSums(device: Device, rows: number, outputs: number): number {
-  return Math.max(...[32, 64, most].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
+  return Math.max(...[16, 32, 64, 128].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
 }
 
-const paddedRows = (rows: number) => (rows <= 32 ? 32 : rows <= 64 ? 64 : 128);
+const paddedRows = (rows: number) => [16, 32, 64].find((size) => rows <= size) ?? 128;
 const paddedOutputs = (outputs: number) => Math.ceil(outputs / 64) * 64;
 
 /** How weights are taken, and operands with the element of their binding. */
@@ -194,7 +203,8 @@ export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }
   const tileOutputs = 16 * columnTiles * columnGroups;
   const grid = (shape: ProductShape) =>
     [Math.ceil(shape.outputs / tileOutputs), Math.ceil(shape.rows / tileRows), slices] as const;
-  const name = `matrix${tileRows}x${tileOutputs}${slices > 1 ? '_slices' : ''}`;
+  const shares = [splits > 1 && `_splits${splits}`, slices > 1 && `_slices${slices}`].filter(Boolean);
+  const name = `matrix${tileRows}x${tileOutputs}${shares.join('')}`;
   const bytes = workgroupBytes(layout);
   const width = 32 * rowGroups * columnGroups * splits;
   const constants = constantsOf(layout);
@@ -236,13 +246,5 @@ export const matrixVariants: readonly Variant[] = [
   row(2),
   teamProduct(1, { formats: ['int4'] }),
   teamProduct(4, { formats: ['int8', 'int4'] }),
-  matrixProduct(one, { most: 16, outputs: manyOutputs }),
-  matrixProduct(shared, { most: 16 }),
-  matrixProduct(one, { most: 16 }),
-  matrixProduct(sliced(two), { most: 32 }),
-  matrixProduct(two, { most: 32 }),
-  matrixProduct(sliced(four), { most: 64 }),
-  matrixProduct(four, { most: 64 }),
-  matrixProduct(sliced(eight), { most }),
-  matrixProduct(wide, { most: Infinity }),
+  ...matrixLayouts.map(({ layout, ...use }) => matrixProduct(layout, use)),
 ];

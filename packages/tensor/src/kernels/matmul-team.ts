@@ -3,24 +3,16 @@ import { InvalidOptionError } from '../errors.ts';
 import { kernel, type Kernel } from '../kernel.ts';
 import type { WeightFormat } from './matrix.ts';
 import {
-  halves,
   integers,
   integersF16,
-  narrowedWeights,
-  narrowedX,
   octetF16,
   octetF32,
   octetInt4,
   octetInt8,
-  storedWeights,
-  storedX,
-  sumsF16,
-  sumsF32,
   teamBody,
   teamF16,
   teamF32,
 } from './matmul-team.wgsl.ts';
-import type { Operand } from './operand.ts';
 import { storeChunks, type Product, type Variant } from './product.ts';
 
 /** How a product is laid out for teams of invocations. */
@@ -31,8 +23,6 @@ export interface TeamLayout {
   readonly outputs: number;
   /** Octets of columns that an invocation reads at once of each output. Default: few where an octet is many bytes. */
   readonly ahead?: number;
-  /** What products are added up in, `ahead` octets of them; sums of these are f32 always. Default `'f32'`. */
-  readonly sums?: Operand;
 }
 
 /** From the one that reads the least of x to the one with the most workgroups. */
@@ -97,12 +87,8 @@ function checkLayout(layout: TeamLayout): void {
   if (!Number.isInteger(ahead) || ahead < 1) throw wrong('an invocation reads one octet at once, or more');
 }
 
-function holds({ tier, info }: Device, { team, sums }: TeamLayout): boolean {
-  return (
-    tier.reduce === 'subgroup' &&
-    team <= info.subgroupMinSize &&
-    (sums !== 'f16' || tier.features.includes('shader-f16'))
-  );
+function holds({ tier, info }: Device, { team }: TeamLayout): boolean {
+  return tier.reduce === 'subgroup' && team <= info.subgroupMinSize;
 }
 
 function groupsOf({ team, outputs: own }: TeamLayout, outputs: number): number {
@@ -111,7 +97,7 @@ function groupsOf({ team, outputs: own }: TeamLayout, outputs: number): number {
 
 function teamKernel({ tier }: Device, rows: number, product: Product, layout: TeamLayout): Kernel {
   const { format, x, y } = product;
-  const { team, outputs, ahead = defaultAhead[format], sums = 'f32' } = layout;
+  const { team, outputs, ahead = defaultAhead[format] } = layout;
   const half = tier.features.includes('shader-f16');
   return kernel(
     `matmul_team${rows}_${format}`,
@@ -123,17 +109,7 @@ function teamKernel({ tier }: Device, rows: number, product: Product, layout: Te
     octets[format],
     half ? integersF16 : integers,
     x === 'f16' ? teamF16 : teamF32,
-    ...(sums === 'f16' ? halfSums(product) : [sumsF32]),
     ...storeChunks(product),
     teamBody,
   );
-}
-
-function halfSums({ format, x }: Product): string[] {
-  return [
-    halves,
-    format === 'f16' ? storedWeights : narrowedWeights,
-    x === 'f16' ? storedX : narrowedX,
-    sumsF16,
-  ];
 }

@@ -9,23 +9,30 @@
 export const teamBody = /* wgsl */ `
 const WIDTH = 128u;
 const TEAMS = WIDTH / TEAM;
-alias Loads = array<Octet, AHEAD * OUTPUTS>;
-alias Totals = array<f32, ROWS * OUTPUTS>;
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = (group.x * TEAMS + lane / TEAM) * OUTPUTS;
   let octets = dims.x / 8u;
   let last_row = x_octets() / octets - 1u;
-  var sums: Totals;
+  var sums: array<f32, ROWS * OUTPUTS>;
   for (var i = lane % TEAM; i < octets; i += TEAM * AHEAD) {
-    var loads: Loads;
+    var loads: array<Octet, AHEAD * OUTPUTS>;
     for (var j = 0u; j < AHEAD; j++) {
       for (var o = 0u; o < OUTPUTS; o++) {
         loads[j * OUTPUTS + o] = load_octet(min(first + o, dims.y - 1u), min(i + TEAM * j, octets - 1u));
       }
     }
-    add_products(&sums, &loads, i, last_row);
+    for (var j = 0u; j < AHEAD; j++) {
+      if (i + TEAM * j < octets) {
+        var w: array<array<vec4f, 2>, OUTPUTS>;
+        for (var o = 0u; o < OUTPUTS; o++) { w[o] = decode(loads[j * OUTPUTS + o]); }
+        for (var m = 0u; m < ROWS; m++) {
+          let v = load_x(min(m, last_row) * octets + i + TEAM * j);
+          for (var o = 0u; o < OUTPUTS; o++) { sums[m * OUTPUTS + o] += dot(v[0], w[o][0]) + dot(v[1], w[o][1]); }
+        }
+      }
+    }
   }
   for (var m = 0u; m < ROWS; m++) {
     for (var o = 0u; o < OUTPUTS; o += 2u) {
@@ -40,74 +47,6 @@ fn over_team(value: f32) -> f32 {
   for (var mask = 1u; mask < TEAM; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
   return sum;
 }
-`;
-
-/** Products and their sums in f32. */
-export const sumsF32 = /* wgsl */ `
-fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32, last_row: u32) {
-  let octets = dims.x / 8u;
-  for (var j = 0u; j < AHEAD; j++) {
-    if (i + TEAM * j < octets) {
-      var w: array<array<vec4f, 2>, OUTPUTS>;
-      for (var o = 0u; o < OUTPUTS; o++) { w[o] = decode((*loads)[j * OUTPUTS + o]); }
-      for (var m = 0u; m < ROWS; m++) {
-        let v = load_x(min(m, last_row) * octets + i + TEAM * j);
-        for (var o = 0u; o < OUTPUTS; o++) { (*sums)[m * OUTPUTS + o] += dot(v[0], w[o][0]) + dot(v[1], w[o][1]); }
-      }
-    }
-  }
-}
-`;
-
-/**
- * Products in f16, two a time, and 8 AHEAD of them added up in f16 before they join the sums: half the instructions. Weights
- * are taken as 16ths, so that no sum leaves what f16 can hold as long as weights are within ± 2 / AHEAD.
- */
-export const sumsF16 = /* wgsl */ `
-fn add_products(sums: ptr<function, Totals>, loads: ptr<function, Loads>, i: u32, last_row: u32) {
-  let octets = dims.x / 8u;
-  var w: array<Halves, AHEAD * OUTPUTS>;
-  for (var k = 0u; k < AHEAD * OUTPUTS; k++) {
-    let values = halves((*loads)[k]);
-    for (var h = 0u; h < 4u; h++) { w[k][h] = values[h] * 0.0625h; }
-  }
-  for (var m = 0u; m < ROWS; m++) {
-    var parts = array<vec2<f16>, OUTPUTS>();
-    for (var j = 0u; j < AHEAD; j++) {
-      if (i + TEAM * j < octets) {
-        let v = load_x_halves(min(m, last_row) * octets + i + TEAM * j);
-        for (var o = 0u; o < OUTPUTS; o++) {
-          for (var h = 0u; h < 4u; h++) { parts[o] = fma(v[h], w[j * OUTPUTS + o][h], parts[o]); }
-        }
-      }
-    }
-    for (var o = 0u; o < OUTPUTS; o++) { (*sums)[m * OUTPUTS + o] += 16.0 * f32(parts[o].x + parts[o].y); }
-  }
-}
-`;
-
-/** Eight values as f16, for `sumsF16`: those that are stored so, and others. */
-export const halves = /* wgsl */ `
-alias Halves = array<vec2<f16>, 4>;
-
-fn stored(v: vec4u) -> Halves {
-  return Halves(bitcast<vec2<f16>>(v.x), bitcast<vec2<f16>>(v.y), bitcast<vec2<f16>>(v.z), bitcast<vec2<f16>>(v.w));
-}
-fn narrowed(v: array<vec4f, 2>) -> Halves {
-  return Halves(vec2<f16>(v[0].xy), vec2<f16>(v[0].zw), vec2<f16>(v[1].xy), vec2<f16>(v[1].zw));
-}
-`;
-export const storedWeights = /* wgsl */ `
-fn halves(w: Octet) -> Halves { return stored(w); }
-`;
-export const narrowedWeights = /* wgsl */ `
-fn halves(w: Octet) -> Halves { return narrowed(decode(w)); }
-`;
-export const storedX = /* wgsl */ `
-fn load_x_halves(i: u32) -> Halves { return stored(x[i]); }
-`;
-export const narrowedX = /* wgsl */ `
-fn load_x_halves(i: u32) -> Halves { return narrowed(load_x(i)); }
 `;
 
 /** Bindings, and eight values of x. */

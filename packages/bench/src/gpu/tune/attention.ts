@@ -13,10 +13,10 @@ const poolBytes = 400e6;
 
 const allChoices: Choices<MatrixLayout> = {
   vectors: [16, 32, 64],
-  keys: [16, 32],
-  few: [1, 2, 4],
-  fewSubgroups: [1, 2, 4, 8],
-  workgroups: [256, 384, 512, 640, 768, 1024],
+  keys: [16],
+  few: [2, 4],
+  fewSubgroups: [2, 4],
+  workgroups: [256, 384, 512, 640, 768, 896, 1024],
 };
 const start: MatrixLayout = { vectors: 16, keys: 16, few: 4, fewSubgroups: 4, workgroups: 512 };
 

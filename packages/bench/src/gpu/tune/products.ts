@@ -39,9 +39,8 @@ const teamChoices: Choices<Required<TeamLayout>> = {
   team: [8, 16, 32],
   outputs: [2, 4, 8],
   ahead: [1, 2, 4],
-  sums: ['f32', 'f16'],
 };
-const teamStart: Required<TeamLayout> = { team: 8, outputs: 4, ahead: 2, sums: 'f16' };
+const teamStart: Required<TeamLayout> = { team: 8, outputs: 4, ahead: 2 };
 /** Rows that one kernel of teams computes. */
 const teamRows = [1, 2, 4];
 
