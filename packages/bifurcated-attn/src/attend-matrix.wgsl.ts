@@ -31,7 +31,19 @@ const EVEN = KEYS * UNITS % WIDTH == 0u;
 const ALIGNED = WIDTH % UNITS == 0u;                               // an invocation's units are in one column
 alias Totals = array<Sums, DIM_TILES>;
 alias Pages = array<u32, PAGES>;
-alias Units = array<vec4u, LOADS>;
+
+// What an invocation has of its subgroup's queries and of the next round, and of the vector whose softmax it shares.
+struct Own {
+  queries: array<Left, DIM_TILES>,
+  keys: array<vec4u, LOADS>,
+  values: array<vec4u, LOADS>,
+  pages: Pages,
+  first: u32,                                                      // keys that the vector sees: so many from the first on
+  count: u32,
+  reference: f32,
+  shrink: f32,                                                     // of what was added up before the reference moved
+  total: f32,
+}
 
 var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // at first queries, then keys and values in turns
 var<workgroup> scores: array<f32, VECTORS * SCORE_STRIDE>;         // and sums, when they are scaled or done
@@ -50,23 +62,21 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   let span = span_below(task, s, workgroupUniformLoad(&bounds));
   let start = span.begin / KEYS * KEYS;
   let last = (max(span.end, 1u) - 1u) / KEYS * KEYS;
-  // Keys that a vector sees: so many from \`first\` on.
   let oldest = select(0u, position + 1u - min(position + 1u, WINDOW + s.base), WINDOW > 0u);
-  let first = max(span.begin, oldest);
+  var own: Own;
+  own.first = max(span.begin, oldest);
   let seen = min(span.end, position + 1u - min(position + 1u, s.base));
-  let count = seen - min(seen, first);
+  own.count = seen - min(seen, own.first);
+  own.reference = LOWEST;
 
   let origin = start / PAGE / s.modulus * s.modulus;
-  var pages = pages_of(s, origin, start);
-  var keys: Units;
-  var values: Units;
+  own.pages = pages_of(s, origin, start);
   for (var i = 0u; i < LOADS; i++) {
-    let at = unit_at(pages, span, start, kv_head, lane, i);
-    keys[i] = kv[at];
-    values[i] = kv[at + VALUES];
+    let at = unit_at(own.pages, span, start, kv_head, lane, i);
+    own.keys[i] = kv[at];
+    own.values[i] = kv[at + VALUES];
   }
-  pages = pages_of(s, origin, min(start + KEYS, last));
-  var queries: array<Left, DIM_TILES>;
+  own.pages = pages_of(s, origin, min(start + KEYS, last));
   for (var g = 0u; g < SUBGROUPS; g++) {
     workgroupBarrier();
     for (var i = lane; i < 16u * UNITS; i += WIDTH) {
@@ -74,88 +84,97 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
     }
     workgroupBarrier();
     if (subgroup == g) {
-      for (var d = 0u; d < DIM_TILES; d++) { queries[d] = subgroupMatrixLoad<Left, row_major>(&tile, 2u * d, STRIDE); }
+      for (var d = 0u; d < DIM_TILES; d++) { own.queries[d] = subgroupMatrixLoad<Left, row_major>(&tile, 2u * d, STRIDE); }
     }
   }
-
-  let own = subgroup * 16u * SCORE_STRIDE;                         // a subgroup's part of scores
   var sums: Totals;
-  var reference = LOWEST;
-  var total = 0.0;
-  for (var k = start; k < span.end; k += KEYS) {
-    let next = min(k + KEYS, last);
-    workgroupBarrier();
-    put(&keys, lane);
-    workgroupBarrier();
-    for (var i = 0u; i < LOADS; i++) { keys[i] = kv[unit_at(pages, span, next, kv_head, lane, i)]; }
-    for (var t = 0u; t < KEYS / 16u; t++) {
-      var dots = Sums();                                           // Dawn zeroes a variable but once, not each time
-      for (var d = 0u; d < DIM_TILES; d++) {
-        let right = subgroupMatrixLoad<Right, col_major>(&tile, t * 16u * STRIDE + 2u * d, STRIDE);
-        dots = subgroupMatrixMultiplyAccumulate(queries[d], right, dots);
+  if (span.begin < span.end) {
+    var raised = weigh(&own, span, start, min(start + KEYS, last), kv_head, lane);
+    own.pages = pages_of(s, origin, min(start + 2u * KEYS, last));
+    for (var k = start;;) {
+      if (raised > 0u) { scale(&sums, own.shrink, lane); }
+      for (var t = 0u; t < KEYS / 16u; t++) {
+        let w = subgroupMatrixLoad<Left, row_major>(&weights, subgroup * 16u * WEIGHT_STRIDE + 2u * t, WEIGHT_STRIDE);
+        for (var d = 0u; d < DIM_TILES; d++) {
+          let right = subgroupMatrixLoad<Right, row_major>(&tile, t * 16u * STRIDE + 2u * d, STRIDE);
+          sums[d] = subgroupMatrixMultiplyAccumulate(w, right, sums[d]);
+        }
       }
-      subgroupMatrixStore<row_major>(&scores, own + t * 16u, dots, SCORE_STRIDE);
-    }
-    workgroupBarrier();
-    put(&values, lane);
-    for (var i = 0u; i < LOADS; i++) { values[i] = kv[unit_at(pages, span, next, kv_head, lane, i) + VALUES]; }
-    pages = pages_of(s, origin, min(next + KEYS, last));
-
-    // Scores become weights; a reference that a score exceeds by far moves to it.
-    var best = LOWEST;
-    var score: array<f32, OWN_KEYS>;
-    for (var i = 0u; i < OWN_KEYS; i++) {
-      let key = lane % 2u * OWN_KEYS + i;
-      score[i] = select(LOWEST, scores[v * SCORE_STRIDE + key], k + key - first < count);
-      best = max(best, score[i]);
-    }
-    best = max(best, subgroupShuffleXor(best, 1u));
-    let before = reference;
-    let moved = best > before + slack;
-    reference = select(before, best, moved);
-    let floor = select(reference, 0.0, best <= LOWEST);            // nothing seen yet: weights of exp(LOWEST) = 0
-    var sum = 0.0;
-    for (var i = 0u; i < OWN_KEYS; i += 8u) {
-      var packed: vec4u;
-      for (var c = 0u; c < 4u; c++) {
-        packed[c] = pack2x16float(exp(vec2f(score[i + 2u * c], score[i + 2u * c + 1u]) - floor));
-        sum += dot(unpack2x16float(packed[c]), vec2f(1.0));
-      }
-      weights[v * WEIGHT_STRIDE + (lane % 2u * OWN_KEYS + i) / 8u] = packed;
-    }
-    sum += subgroupShuffleXor(sum, 1u);
-    let shrink = select(1.0, exp(before - reference), moved);
-    total = total * shrink + sum;
-    let any = subgroupAny(moved && before > LOWEST);
-    if (lane % 32u == 0u) { raised[subgroup] = select(0u, 1u, any); }
-    if (sum_of(workgroupUniformLoad(&raised)) > 0u) { scale(&sums, shrink, lane); }
-
-    for (var t = 0u; t < KEYS / 16u; t++) {
-      let w = subgroupMatrixLoad<Left, row_major>(&weights, subgroup * 16u * WEIGHT_STRIDE + 2u * t, WEIGHT_STRIDE);
-      for (var d = 0u; d < DIM_TILES; d++) {
-        let right = subgroupMatrixLoad<Right, row_major>(&tile, t * 16u * STRIDE + 2u * d, STRIDE);
-        sums[d] = subgroupMatrixMultiplyAccumulate(w, right, sums[d]);
-      }
+      k += KEYS;
+      if (k >= span.end) { break; }
+      raised = weigh(&own, span, k, min(k + KEYS, last), kv_head, lane);
+      own.pages = pages_of(s, origin, min(k + 2u * KEYS, last));
     }
   }
 
   // No matrix is indexed by a loop that holds a barrier, or all would live in memory: they move up instead.
   for (var i = 0u; i < DIM_TILES; i++) {
-    subgroupMatrixStore<row_major>(&scores, own, sums[0], SCORE_STRIDE);
+    subgroupMatrixStore<row_major>(&scores, subgroup * 16u * SCORE_STRIDE, sums[0], SCORE_STRIDE);
     for (var j = 1u; j < DIM_TILES; j++) { sums[j - 1u] = sums[j]; }
     workgroupBarrier();
-    if (v < task.count && total > 0.0) {
+    if (v < task.count && own.total > 0.0) {
       for (var c = 0u; c < 2u; c++) {
         let at = v * SCORE_STRIDE + lane % 2u * 8u + 4u * c;
         let quad = vec4f(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
-        partial[slot_of(task, s, v, kv_head) * QUADS + 4u * i + lane % 2u * 2u + c] = quad / total;
+        partial[slot_of(task, s, v, kv_head) * QUADS + 4u * i + lane % 2u * 2u + c] = quad / own.total;
       }
     }
     workgroupBarrier();
   }
   if (v < task.count && lane % 2u == 0u) {
-    log_sums[slot_of(task, s, v, kv_head)] = select(LOWEST, reference + log(total), total > 0.0);
+    log_sums[slot_of(task, s, v, kv_head)] = select(LOWEST, own.reference + log(own.total), own.total > 0.0);
   }
+}
+
+// Scores of a round's keys become weights, and its values go where the keys were; meanwhile the next round's are loaded. A
+// reference that a score exceeds by far moves to it. Returns whether any has moved.
+fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, lane: u32) -> u32 {
+  let v = lane / 2u;
+  let subgroup = lane / 32u;
+  workgroupBarrier();
+  for (var i = 0u; i < LOADS; i++) { put((*own).keys[i], lane, i); }
+  workgroupBarrier();
+  for (var i = 0u; i < LOADS; i++) { (*own).keys[i] = kv[unit_at((*own).pages, span, next, kv_head, lane, i)]; }
+  for (var t = 0u; t < KEYS / 16u; t++) {
+    var dots = Sums();                                             // Dawn zeroes a variable but once, not each time
+    for (var d = 0u; d < DIM_TILES; d++) {
+      let right = subgroupMatrixLoad<Right, col_major>(&tile, t * 16u * STRIDE + 2u * d, STRIDE);
+      dots = subgroupMatrixMultiplyAccumulate((*own).queries[d], right, dots);
+    }
+    subgroupMatrixStore<row_major>(&scores, subgroup * 16u * SCORE_STRIDE + t * 16u, dots, SCORE_STRIDE);
+  }
+  workgroupBarrier();
+  for (var i = 0u; i < LOADS; i++) { put((*own).values[i], lane, i); }
+  for (var i = 0u; i < LOADS; i++) { (*own).values[i] = kv[unit_at((*own).pages, span, next, kv_head, lane, i) + VALUES]; }
+
+  var best = LOWEST;
+  var score: array<f32, OWN_KEYS>;
+  for (var i = 0u; i < OWN_KEYS; i++) {
+    let key = lane % 2u * OWN_KEYS + i;
+    score[i] = select(LOWEST, scores[v * SCORE_STRIDE + key], k + key - (*own).first < (*own).count);
+    best = max(best, score[i]);
+  }
+  best = max(best, subgroupShuffleXor(best, 1u));
+  let before = (*own).reference;
+  let moved = best > before + slack;
+  let reference = select(before, best, moved);
+  let subtracted = select(reference, 0.0, reference <= LOWEST);    // nothing seen yet: weights of exp(LOWEST) = 0
+  var sum = 0.0;
+  for (var i = 0u; i < OWN_KEYS; i += 8u) {
+    var packed: vec4u;
+    for (var c = 0u; c < 4u; c++) {
+      packed[c] = pack2x16float(exp(vec2f(score[i + 2u * c], score[i + 2u * c + 1u]) - subtracted));
+      sum += dot(unpack2x16float(packed[c]), vec2f(1.0));
+    }
+    weights[v * WEIGHT_STRIDE + (lane % 2u * OWN_KEYS + i) / 8u] = packed;
+  }
+  sum += subgroupShuffleXor(sum, 1u);
+  (*own).reference = reference;
+  (*own).shrink = select(1.0, exp(before - reference), moved);
+  (*own).total = (*own).total * (*own).shrink + sum;
+  let any = subgroupAny(moved && before > LOWEST);
+  if (lane % 32u == 0u) { raised[subgroup] = select(0u, 1u, any); }
+  return sum_of(workgroupUniformLoad(&raised));
 }
 
 fn scale(sums: ptr<function, Totals>, shrink: f32, lane: u32) {
@@ -216,11 +235,9 @@ fn unit_at(pages: Pages, span: Span, k: u32, kv_head: u32, lane: u32, i: u32) ->
   return ((pages[min((key - k) / PAGE, PAGES - 1u)] * 2u * KV_HEADS + kv_head) * PAGE + key % PAGE) * UNITS + column;
 }
 
-fn put(units: ptr<function, Units>, lane: u32) {
-  for (var i = 0u; i < LOADS; i++) {
-    let unit = lane + WIDTH * i;
-    let aligned = lane / UNITS * STRIDE + lane % UNITS + i * (WIDTH / UNITS * STRIDE);
-    if (EVEN || unit < KEYS * UNITS) { tile[select(unit / UNITS * STRIDE + unit % UNITS, aligned, ALIGNED)] = (*units)[i]; }
-  }
+fn put(value: vec4u, lane: u32, i: u32) {
+  let unit = lane + WIDTH * i;
+  let aligned = lane / UNITS * STRIDE + lane % UNITS + i * (WIDTH / UNITS * STRIDE);
+  if (EVEN || unit < KEYS * UNITS) { tile[select(unit / UNITS * STRIDE + unit % UNITS, aligned, ALIGNED)] = value; }
 }
 `;

@@ -96,7 +96,9 @@ export function matrixVariant(
 ): AttendVariant | undefined {
   const { device, dtype, layout } = cache;
   const { vectors, keys, few, fewSubgroups, workgroups } = shape;
-  const fits = matrixBytes(shape, layout.headDim) <= device.gpu.limits.maxComputeWorkgroupStorageSize;
+  const fits =
+    matrixBytes(shape, layout.headDim) <= device.gpu.limits.maxComputeWorkgroupStorageSize &&
+    (2 * vectors) % device.info.subgroupMaxSize === 0;
   if (dtype !== 'f16' || layout.headDim % 16 !== 0 || !fits) return undefined;
   return {
     name: 'matrix',

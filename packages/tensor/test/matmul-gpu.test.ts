@@ -192,7 +192,7 @@ await onEmulated('matrix', (device) => {
     const make = (change: Partial<ProductLayout>) => () =>
       matrixProduct({ ...layout, ...change }, { most: 16 });
     expect(make({ rowTiles: 4, columnTiles: 4 })).toThrow('up to 4 tiles');
-    expect(make({ rowTiles: 1, columnGroups: 8 })).toThrow('loads of operands');
+    expect(make({ depth: 24 })).toThrow('whole tiles');
     expect(make({ splits: 2 })).toThrow('splits are added up');
   });
 

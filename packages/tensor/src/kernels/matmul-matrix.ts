@@ -35,7 +35,7 @@ export interface ProductLayout {
   /** Subgroups of a workgroup that share the columns of W, and workgroups that do. */
   readonly splits: number;
   readonly slices: number;
-  /** Columns of a split that a round takes. */
+  /** Columns of a split that a round takes: a multiple of 16. */
   readonly depth: number;
   /** Rounds that are on their way while one is multiplied. */
   readonly ahead: 1 | 2;
@@ -90,10 +90,10 @@ export function sharedSums({ tier }: Device, rows: number, outputs: number): num
  * 0 where a device, or so many outputs, have no use for it.
  */
 export function partialSums(device: Device, rows: number, outputs: number): number {
-  return Math.max(...[16, 32, 64, 128].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
+  return Math.max(...[32, 64, 128].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
 }
 
-const paddedRows = (rows: number) => [16, 32, 64].find((size) => rows <= size) ?? 128;
+const paddedRows = (rows: number) => [32, 64].find((size) => rows <= size) ?? 128;
 const paddedOutputs = (outputs: number) => Math.ceil(outputs / 64) * 64;
 
 /** How weights are taken, and operands with the element of their binding. */
@@ -150,16 +150,13 @@ function finishOf(layout: ProductLayout): { readonly body: string; readonly sums
 }
 
 function checkLayout(layout: ProductLayout): void {
-  const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth } = layout;
-  const width = 32 * rowGroups * columnGroups * splits;
-  const loads = (16 * rowTiles * rowGroups * depth * splits) / 8; // of operands, in a round
+  const { rowTiles, columnTiles, splits, slices, depth } = layout;
   const wrong = (why: string) => new InvalidOptionError(`layout ${JSON.stringify(layout)}: ${why}`);
   if (rowTiles * columnTiles > 4 && !(rowTiles === 4 && columnTiles === 2))
     throw wrong('a subgroup has up to 4 tiles, or 4 × 2');
   if (splits > 1 && (slices > 1 || rowTiles * columnTiles === 8))
     throw wrong('splits are added up by a workgroup that holds all sums at once');
-  if (depth % 16 !== 0 || loads % width !== 0)
-    throw wrong(`${loads} loads of operands a round cannot be shared by ${width} invocations`);
+  if (depth % 16 !== 0) throw wrong('a round takes whole tiles of columns');
 }
 
 /** Workgroup memory that a kernel takes: for the tiles of a round, and then for sums. */

@@ -23,8 +23,9 @@ const STRIDE = COLUMNS / 8u + 1u;                                  // of a tile'
 const W_UNITS = COLUMNS / LOAD_COLUMNS;
 const X_UNITS = COLUMNS / 8u;
 const W_LOADS = (OUTPUTS * W_UNITS + WIDTH - 1u) / WIDTH;          // an invocation's, a round
-const EVEN = OUTPUTS * W_UNITS % WIDTH == 0u;
-const X_LOADS = TILE_ROWS * X_UNITS / WIDTH;
+const X_LOADS = (TILE_ROWS * X_UNITS + WIDTH - 1u) / WIDTH;
+const W_EVEN = OUTPUTS * W_UNITS % WIDTH == 0u;
+const X_EVEN = TILE_ROWS * X_UNITS % WIDTH == 0u;
 const X_TILE = OUTPUTS * STRIDE;                                   // where operands are, after the weights
 var<workgroup> tiles: array<vec4u, max(X_TILE + TILE_ROWS * STRIDE, Y_SIZE / 4u)>;
 
@@ -76,13 +77,13 @@ fn loads_of(places: ptr<function, Places>, k: u32) -> Round {
 fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<function, Places>, next: u32, lane: u32) {
   for (var i = 0u; i < W_LOADS; i++) {
     let unit = lane + WIDTH * i;
-    if (EVEN || unit < OUTPUTS * W_UNITS) {
+    if (W_EVEN || unit < OUTPUTS * W_UNITS) {
       unpack_w(unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), (*loads).w[i]);
     }
   }
   for (var i = 0u; i < X_LOADS; i++) {
     let unit = lane + WIDTH * i;
-    tiles[X_TILE + unit / X_UNITS * STRIDE + unit % X_UNITS] = (*loads).x[i];
+    if (X_EVEN || unit < TILE_ROWS * X_UNITS) { tiles[X_TILE + unit / X_UNITS * STRIDE + unit % X_UNITS] = (*loads).x[i]; }
   }
   workgroupBarrier();
   *loads = loads_of(places, next);

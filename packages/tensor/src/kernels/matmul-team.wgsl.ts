@@ -34,11 +34,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       }
     }
   }
-  for (var m = 0u; m < ROWS; m++) {
-    for (var o = 0u; o < OUTPUTS; o += 2u) {
-      let sum = vec2f(over_team(sums[m * OUTPUTS + o]), over_team(sums[m * OUTPUTS + o + 1u]));
-      if (lane % TEAM == m % TEAM && m < batch[0].x && first + o < dims.y) { store(m, first + o, sum); }
-    }
+  // Sums move up to the first places: indexed by a loop that compilers do not unroll, all would live in memory.
+  for (var i = 0u; i < ROWS * OUTPUTS; i += 2u) {
+    let sum = vec2f(over_team(sums[0]), over_team(sums[1]));
+    for (var j = 2u; j < ROWS * OUTPUTS; j++) { sums[j - 2u] = sums[j]; }
+    let m = i / OUTPUTS;
+    let n = first + i % OUTPUTS;
+    if (lane % TEAM == m % TEAM && m < batch[0].x && n < dims.y) { store(m, n, sum); }
   }
 }
 

@@ -42,7 +42,7 @@ const teamChoices: Choices<Required<TeamLayout>> = {
 };
 const teamStart: Required<TeamLayout> = { team: 8, outputs: 4, ahead: 2 };
 /** Rows that one kernel of teams computes. */
-const teamRows = [1, 2, 4];
+const teamRows = [1, 2, 4, 8, 16];
 
 /** Where layouts may lie. */
 export interface ProductChoices {
