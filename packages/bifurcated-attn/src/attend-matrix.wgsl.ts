@@ -1,11 +1,12 @@
 /**
  * For GPUs with subgroup matrices (16 × 16 × 16, f16 in, f32 out; subgroups of 32) and KV in f16: a workgroup attends for a
- * tile of VECTORS query vectors, 16 of a subgroup, which keeps them in registers. Keys and values go through workgroup
- * memory in turns, KEYS a round, once for all of them; the next round's are on their way meanwhile.
+ * tile of VECTORS query vectors. SHARES subgroups have 16 of them together, each some of a head's columns: of queries while
+ * keys are scored, which it keeps in registers, and of values while they are added up. Keys and values go through
+ * workgroup memory in turns, KEYS a round, once for all vectors; the next round's are on their way meanwhile.
  *
  * Drivers give the workgroups of a processor little workgroup memory together (48 KiB on an H100): what one takes decides
- * how many there are. And a single subgroup's instructions wait for each other, so that their number counts
- * (docs/performance-log.md).
+ * how many there are. And the instructions of a subgroup wait for each other, so that it matters how many of them a round
+ * takes (docs/performance-log.md).
  *
  * Softmax goes on from round to round with a reference that only moves when a score exceeds it by \`slack\`: sums are
  * held in subgroup matrices, which cannot be multiplied in place, and so are seldom scaled.
@@ -15,46 +16,49 @@ alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
 alias Sums = subgroup_matrix_result<f32, 16, 16>;
 
-const SUBGROUPS = VECTORS / 16u;
+const SUBGROUPS = VECTORS / 16u * SHARES;
 const WIDTH = 32u * SUBGROUPS;
 const DIM_TILES = HEAD_DIM / 16u;
+const OWN_TILES = (DIM_TILES + SHARES - 1u) / SHARES;              // tiles of columns that a subgroup has
 const UNITS = HEAD_DIM / 8u;                                       // of 16 bytes
 const STRIDE = UNITS + 1u;                                         // of a tile's row; odd: no bank conflicts
 const LOADS = (KEYS * UNITS + WIDTH - 1u) / WIDTH;                 // an invocation's, a round
-const OWN_KEYS = KEYS / 2u;                                        // two invocations share a vector's softmax
+const LANES = 2u * SHARES;                                         // invocations that share a vector's softmax
+const OWN_KEYS = KEYS / LANES;                                     // of a round
 const SCORE_STRIDE = KEYS + 4u;
-const WEIGHT_STRIDE = KEYS / 8u + 1u;                              // in 16 bytes
+const PART = 16u * SCORE_STRIDE;                                   // a subgroup's part of scores
+const WEIGHT_STRIDE = KEYS / 2u + 4u;                              // in pairs
 const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
 const PAGES = max(1u, KEYS / PAGE);                                // of a round
-const slack = 8.0;                                                 // weights stay below e^8 in f16
 const EVEN = KEYS * UNITS % WIDTH == 0u;
 const ALIGNED = WIDTH % UNITS == 0u;                               // an invocation's units are in one column
-alias Totals = array<Sums, DIM_TILES>;
+const slack = 8.0;                                                 // weights stay below e^8 in f16
+alias Totals = array<Sums, OWN_TILES>;
 alias Pages = array<u32, PAGES>;
+
+var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // at first queries, then keys and values in turns
+var<workgroup> scores: array<f32, SUBGROUPS * PART>;               // and sums, when they are scaled or done
+var<workgroup> weights: array<u32, VECTORS * WEIGHT_STRIDE>;       // pairs of f16
+var<workgroup> shrinks: array<f32, VECTORS>;                       // of what was added up before a reference moved; at last totals
+var<workgroup> bounds: array<vec2u, SUBGROUPS>;                    // lowest and highest position
+var<workgroup> raised: array<u32, SUBGROUPS>;
 
 // What an invocation has of its subgroup's queries and of the next round, and of the vector whose softmax it shares.
 struct Own {
-  queries: array<Left, DIM_TILES>,
+  queries: array<Left, OWN_TILES>,
   keys: array<vec4u, LOADS>,
   values: array<vec4u, LOADS>,
   pages: Pages,
   first: u32,                                                      // keys that the vector sees: so many from the first on
   count: u32,
   reference: f32,
-  shrink: f32,                                                     // of what was added up before the reference moved
   total: f32,
 }
 
-var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // at first queries, then keys and values in turns
-var<workgroup> scores: array<f32, VECTORS * SCORE_STRIDE>;         // and sums, when they are scaled or done
-var<workgroup> weights: array<vec4u, VECTORS * WEIGHT_STRIDE>;
-var<workgroup> bounds: array<vec2u, SUBGROUPS>;                    // lowest and highest position
-var<workgroup> raised: array<u32, SUBGROUPS>;
-
 fn attend(task: Task, kv_head: u32, lane: u32) {
   let s = segment_at(task.record);
-  let v = lane / 2u;
   let subgroup = lane / 32u;
+  let v = lane / LANES;
   let position = batch[1u + s.first_row + (task.first + min(v, task.count - 1u)) / SHARE].y;
   let lowest = subgroupMin(position);
   let highest = subgroupMax(position);
@@ -63,9 +67,9 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   let start = span.begin / KEYS * KEYS;
   let last = (max(span.end, 1u) - 1u) / KEYS * KEYS;
   let oldest = select(0u, position + 1u - min(position + 1u, WINDOW + s.base), WINDOW > 0u);
+  let seen = min(span.end, position + 1u - min(position + 1u, s.base));
   var own: Own;
   own.first = max(span.begin, oldest);
-  let seen = min(span.end, position + 1u - min(position + 1u, s.base));
   own.count = seen - min(seen, own.first);
   own.reference = LOWEST;
 
@@ -77,59 +81,46 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
     own.values[i] = kv[at + VALUES];
   }
   own.pages = pages_of(s, origin, min(start + KEYS, last));
-  for (var g = 0u; g < SUBGROUPS; g++) {
+  for (var r = 0u; r < VECTORS / 16u; r++) {
     workgroupBarrier();
     for (var i = lane; i < 16u * UNITS; i += WIDTH) {
-      tile[i / UNITS * STRIDE + i % UNITS] = query_unit(task, s, kv_head, 16u * g + i / UNITS, i % UNITS);
+      tile[i / UNITS * STRIDE + i % UNITS] = query_unit(task, s, kv_head, 16u * r + i / UNITS, i % UNITS);
     }
     workgroupBarrier();
-    if (subgroup == g) {
-      for (var d = 0u; d < DIM_TILES; d++) { own.queries[d] = subgroupMatrixLoad<Left, row_major>(&tile, 2u * d, STRIDE); }
+    if (subgroup / SHARES == r) {
+      for (var d = 0u; d < OWN_TILES; d++) {
+        own.queries[d] = subgroupMatrixLoad<Left, row_major>(&tile, 2u * own_tile(subgroup, d), STRIDE);
+      }
     }
   }
   var sums: Totals;
-  if (span.begin < span.end) {
-    var raised = weigh(&own, span, start, min(start + KEYS, last), kv_head, lane);
-    own.pages = pages_of(s, origin, min(start + 2u * KEYS, last));
-    for (var k = start;;) {
-      if (raised > 0u) { scale(&sums, own.shrink, lane); }
-      for (var t = 0u; t < KEYS / 16u; t++) {
-        let w = subgroupMatrixLoad<Left, row_major>(&weights, subgroup * 16u * WEIGHT_STRIDE + 2u * t, WEIGHT_STRIDE);
-        for (var d = 0u; d < DIM_TILES; d++) {
-          let right = subgroupMatrixLoad<Right, row_major>(&tile, t * 16u * STRIDE + 2u * d, STRIDE);
-          sums[d] = subgroupMatrixMultiplyAccumulate(w, right, sums[d]);
-        }
-      }
-      k += KEYS;
-      if (k >= span.end) { break; }
-      raised = weigh(&own, span, k, min(k + KEYS, last), kv_head, lane);
-      own.pages = pages_of(s, origin, min(k + 2u * KEYS, last));
-    }
-  }
-
-  // No matrix is indexed by a loop that holds a barrier, or all would live in memory: they move up instead.
-  for (var i = 0u; i < DIM_TILES; i++) {
-    subgroupMatrixStore<row_major>(&scores, subgroup * 16u * SCORE_STRIDE, sums[0], SCORE_STRIDE);
-    for (var j = 1u; j < DIM_TILES; j++) { sums[j - 1u] = sums[j]; }
-    workgroupBarrier();
-    if (v < task.count && own.total > 0.0) {
-      for (var c = 0u; c < 2u; c++) {
-        let at = v * SCORE_STRIDE + lane % 2u * 8u + 4u * c;
-        let quad = vec4f(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
-        partial[slot_of(task, s, v, kv_head) * QUADS + 4u * i + lane % 2u * 2u + c] = quad / own.total;
+  for (var k = start; k < span.end; k += KEYS) {
+    if (weigh(&own, span, k, min(k + KEYS, last), kv_head, lane) > 0u) { scale(&sums, lane); }
+    own.pages = pages_of(s, origin, min(k + 2u * KEYS, last));
+    for (var t = 0u; t < KEYS / 16u; t++) {
+      let at = subgroup / SHARES * 16u * WEIGHT_STRIDE + 8u * t;
+      let left = subgroupMatrixLoad<Left, row_major>(&weights, at, WEIGHT_STRIDE);
+      for (var d = 0u; d < OWN_TILES; d++) {
+        let right = subgroupMatrixLoad<Right, row_major>(&tile, t * 16u * STRIDE + 2u * own_tile(subgroup, d), STRIDE);
+        sums[d] = subgroupMatrixMultiplyAccumulate(left, right, sums[d]);
       }
     }
-    workgroupBarrier();
   }
-  if (v < task.count && lane % 2u == 0u) {
+  if (lane % LANES == 0u) { shrinks[v] = own.total; }
+  finish(&sums, task, s, kv_head, lane);
+  if (v < task.count && lane % LANES == 0u) {
     log_sums[slot_of(task, s, v, kv_head)] = select(LOWEST, own.reference + log(own.total), own.total > 0.0);
   }
 }
 
+// Tile d of a subgroup's columns; where shares are uneven the last one again.
+fn own_tile(subgroup: u32, d: u32) -> u32 { return min(subgroup % SHARES * OWN_TILES + d, DIM_TILES - 1u); }
+fn has_tile(subgroup: u32, d: u32) -> bool { return DIM_TILES % SHARES == 0u || subgroup % SHARES * OWN_TILES + d < DIM_TILES; }
+
 // Scores of a round's keys become weights, and its values go where the keys were; meanwhile the next round's are loaded. A
 // reference that a score exceeds by far moves to it. Returns whether any has moved.
 fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, lane: u32) -> u32 {
-  let v = lane / 2u;
+  let v = lane / LANES;
   let subgroup = lane / 32u;
   workgroupBarrier();
   for (var i = 0u; i < LOADS; i++) { put((*own).keys[i], lane, i); }
@@ -137,11 +128,13 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
   for (var i = 0u; i < LOADS; i++) { (*own).keys[i] = kv[unit_at((*own).pages, span, next, kv_head, lane, i)]; }
   for (var t = 0u; t < KEYS / 16u; t++) {
     var dots = Sums();                                             // Dawn zeroes a variable but once, not each time
-    for (var d = 0u; d < DIM_TILES; d++) {
-      let right = subgroupMatrixLoad<Right, col_major>(&tile, t * 16u * STRIDE + 2u * d, STRIDE);
-      dots = subgroupMatrixMultiplyAccumulate((*own).queries[d], right, dots);
+    for (var d = 0u; d < OWN_TILES; d++) {
+      if (has_tile(subgroup, d)) {
+        let right = subgroupMatrixLoad<Right, col_major>(&tile, t * 16u * STRIDE + 2u * own_tile(subgroup, d), STRIDE);
+        dots = subgroupMatrixMultiplyAccumulate((*own).queries[d], right, dots);
+      }
     }
-    subgroupMatrixStore<row_major>(&scores, subgroup * 16u * SCORE_STRIDE + t * 16u, dots, SCORE_STRIDE);
+    subgroupMatrixStore<row_major>(&scores, subgroup * PART + t * 16u, dots, SCORE_STRIDE);
   }
   workgroupBarrier();
   for (var i = 0u; i < LOADS; i++) { put((*own).values[i], lane, i); }
@@ -150,43 +143,69 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
   var best = LOWEST;
   var score: array<f32, OWN_KEYS>;
   for (var i = 0u; i < OWN_KEYS; i++) {
-    let key = lane % 2u * OWN_KEYS + i;
-    score[i] = select(LOWEST, scores[v * SCORE_STRIDE + key], k + key - (*own).first < (*own).count);
+    let key = lane % LANES * OWN_KEYS + i;
+    var sum = 0.0;
+    for (var share = 0u; share < SHARES; share++) {
+      sum += scores[(v / 16u * SHARES + share) * PART + v % 16u * SCORE_STRIDE + key];
+    }
+    score[i] = select(LOWEST, sum, k + key - (*own).first < (*own).count);
     best = max(best, score[i]);
   }
-  best = max(best, subgroupShuffleXor(best, 1u));
+  for (var mask = 1u; mask < LANES; mask *= 2u) { best = max(best, subgroupShuffleXor(best, mask)); }
   let before = (*own).reference;
   let moved = best > before + slack;
   let reference = select(before, best, moved);
   let subtracted = select(reference, 0.0, reference <= LOWEST);    // nothing seen yet: weights of exp(LOWEST) = 0
   var sum = 0.0;
-  for (var i = 0u; i < OWN_KEYS; i += 8u) {
-    var packed: vec4u;
-    for (var c = 0u; c < 4u; c++) {
-      packed[c] = pack2x16float(exp(vec2f(score[i + 2u * c], score[i + 2u * c + 1u]) - subtracted));
-      sum += dot(unpack2x16float(packed[c]), vec2f(1.0));
-    }
-    weights[v * WEIGHT_STRIDE + (lane % 2u * OWN_KEYS + i) / 8u] = packed;
+  for (var i = 0u; i < OWN_KEYS; i += 2u) {
+    let pair = pack2x16float(exp(vec2f(score[i], score[i + 1u]) - subtracted));
+    sum += dot(unpack2x16float(pair), vec2f(1.0));
+    weights[v * WEIGHT_STRIDE + (lane % LANES * OWN_KEYS + i) / 2u] = pair;
   }
-  sum += subgroupShuffleXor(sum, 1u);
+  for (var mask = 1u; mask < LANES; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+  let shrink = select(1.0, exp(before - reference), moved);
   (*own).reference = reference;
-  (*own).shrink = select(1.0, exp(before - reference), moved);
-  (*own).total = (*own).total * (*own).shrink + sum;
+  (*own).total = (*own).total * shrink + sum;
+  if (lane % LANES == 0u) { shrinks[v] = shrink; }
   let any = subgroupAny(moved && before > LOWEST);
   if (lane % 32u == 0u) { raised[subgroup] = select(0u, 1u, any); }
   return sum_of(workgroupUniformLoad(&raised));
 }
 
-fn scale(sums: ptr<function, Totals>, shrink: f32, lane: u32) {
-  let own = lane / 32u * 16u * SCORE_STRIDE;
-  let first = lane / 2u * SCORE_STRIDE + lane % 2u * 8u;
-  for (var i = 0u; i < DIM_TILES; i++) {
-    subgroupMatrixStore<row_major>(&scores, own, (*sums)[0], SCORE_STRIDE);
-    for (var j = 1u; j < DIM_TILES; j++) { (*sums)[j - 1u] = (*sums)[j]; }
+// No matrix is indexed by a loop that holds a barrier, or all would live in memory: they move up instead.
+fn scale(sums: ptr<function, Totals>, lane: u32) {
+  let part = lane / 32u * PART;
+  let row = lane % 32u / 2u;
+  let shrink = shrinks[lane / 32u / SHARES * 16u + row];
+  for (var i = 0u; i < OWN_TILES; i++) {
+    subgroupMatrixStore<row_major>(&scores, part, (*sums)[0], SCORE_STRIDE);
+    for (var j = 1u; j < OWN_TILES; j++) { (*sums)[j - 1u] = (*sums)[j]; }
     workgroupBarrier();
-    for (var c = 0u; c < 8u; c++) { scores[first + c] *= shrink; }
+    for (var c = 0u; c < 8u; c++) { scores[part + row * SCORE_STRIDE + lane % 2u * 8u + c] *= shrink; }
     workgroupBarrier();
-    (*sums)[DIM_TILES - 1u] = subgroupMatrixLoad<Sums, row_major>(&scores, own, SCORE_STRIDE);
+    (*sums)[OWN_TILES - 1u] = subgroupMatrixLoad<Sums, row_major>(&scores, part, SCORE_STRIDE);
+    workgroupBarrier();
+  }
+}
+
+fn finish(sums: ptr<function, Totals>, task: Task, s: Segment, kv_head: u32, lane: u32) {
+  let subgroup = lane / 32u;
+  let row = lane % 32u / 2u;
+  let v = subgroup / SHARES * 16u + row;
+  workgroupBarrier();
+  let total = shrinks[v];
+  for (var i = 0u; i < OWN_TILES; i++) {
+    subgroupMatrixStore<row_major>(&scores, subgroup * PART, (*sums)[0], SCORE_STRIDE);
+    for (var j = 1u; j < OWN_TILES; j++) { (*sums)[j - 1u] = (*sums)[j]; }
+    workgroupBarrier();
+    if (v < task.count && total > 0.0 && has_tile(subgroup, i)) {
+      for (var c = 0u; c < 2u; c++) {
+        let at = subgroup * PART + row * SCORE_STRIDE + lane % 2u * 8u + 4u * c;
+        let quad = vec4f(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
+        let column = 4u * own_tile(subgroup, i) + lane % 2u * 2u + c;
+        partial[slot_of(task, s, v, kv_head) * QUADS + column] = quad / total;
+      }
+    }
     workgroupBarrier();
   }
 }

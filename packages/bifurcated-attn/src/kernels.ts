@@ -31,8 +31,10 @@ const matrixExtensions = ['f16', 'subgroups', 'chromium_experimental_subgroup_ma
 
 /** How attention on subgroup matrices is laid out. */
 export interface MatrixLayout {
-  /** Query vectors of a task, at most: a multiple of 16, the size of a matrix, one for each subgroup. */
+  /** Query vectors of a task, at most: a multiple of 16, the size of a matrix. */
   readonly vectors: number;
+  /** Subgroups that have 16 of them together. */
+  readonly shares: number;
   /** Keys of a round: a multiple of 16. */
   readonly keys: number;
   /** Tasks of up to so many query vectors go without matrices. */
@@ -44,11 +46,15 @@ export interface MatrixLayout {
 }
 
 /** Measured on an H100 (docs/performance-log.md). */
-const matrixLayout: MatrixLayout = { vectors: 16, keys: 16, few: 4, fewSubgroups: 4, workgroups: 512 };
+const matrixLayout: MatrixLayout = {
+  ...{ vectors: 16, shares: 2, keys: 16 },
+  ...{ few: 4, fewSubgroups: 4, workgroups: 512 },
+};
 
 /** Workgroup memory that `attendMatrix` takes: keys or values, scores, weights and what subgroups tell each other. */
-function matrixBytes({ vectors, keys }: MatrixLayout, headDim: number): number {
-  return 2 * keys * (headDim + 8) + vectors * (4 * (keys + 4) + 2 * (keys + 8)) + (12 * vectors) / 16;
+function matrixBytes({ vectors, shares, keys }: MatrixLayout, headDim: number): number {
+  const subgroups = (vectors / 16) * shares;
+  return 2 * keys * (headDim + 8) + subgroups * (64 * (keys + 4) + 12) + vectors * (2 * keys + 20);
 }
 
 /** Keys of a round of `attendTile`: what fits in the 16 KiB of workgroup memory that every device has, up to 32. */
@@ -95,10 +101,10 @@ export function matrixVariant(
   shape: MatrixLayout = matrixLayout,
 ): AttendVariant | undefined {
   const { device, dtype, layout } = cache;
-  const { vectors, keys, few, fewSubgroups, workgroups } = shape;
+  const { vectors, shares, keys, few, fewSubgroups, workgroups } = shape;
   const fits =
     matrixBytes(shape, layout.headDim) <= device.gpu.limits.maxComputeWorkgroupStorageSize &&
-    (2 * vectors) % device.info.subgroupMaxSize === 0;
+    (2 * vectors * shares) % device.info.subgroupMaxSize === 0;
   if (dtype !== 'f16' || layout.headDim % 16 !== 0 || !fits) return undefined;
   return {
     name: 'matrix',
@@ -107,7 +113,7 @@ export function matrixVariant(
       unit: 'vec4u',
       vectors,
       extensions: matrixExtensions,
-      constants: { VECTORS: vectors, KEYS: keys },
+      constants: { VECTORS: vectors, SHARES: shares, KEYS: keys },
     },
     few: fewKernel(cache, few, fewSubgroups),
     parts: Math.max(1, Math.floor(workgroups / layout.kvHeads)),

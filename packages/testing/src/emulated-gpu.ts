@@ -185,6 +185,15 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
 }
 fn emulated_one_ARRAY(at: u32, i: u32) -> f32 { return emulated_quad_ARRAY(at, i / 4u)[i % 4u]; }
 `;
+/** The same of pairs of f16 as bits, which places count. */
+const pairs = /* wgsl */ `
+fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
+  let place = at + 2u * i;
+  if (place + 1u >= LENGTH) { return vec4f(bitcast<f32>(emulated_nan)); }
+  return vec4f(unpack2x16float(ARRAY[place]), unpack2x16float(ARRAY[place + 1u]));
+}
+fn emulated_one_ARRAY(at: u32, i: u32) -> f32 { return emulated_quad_ARRAY(at, i / 4u)[i % 4u]; }
+`;
 const numbers = /* wgsl */ `
 fn emulated_one_ARRAY(at: u32, i: u32) -> f32 {
   if (at + i >= LENGTH) { return bitcast<f32>(emulated_nan); }
@@ -197,6 +206,8 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
   );
 }
 `;
+/** How matrices come from an array, by what it holds. */
+const elements: Readonly<Record<string, string>> = { vec4u: halves, u32: pairs };
 
 /**
  * WGSL whose matrices are arrays, of which each invocation holds a part, and whose subgroups have 32 invocations whatever the
@@ -212,8 +223,8 @@ export function emulated(code: string): string {
     return code;
   const chunks = new Set<string>();
   const define = (how: string, array: string): string => {
-    const { halved, length } = arrayOf(code, array);
-    for (const chunk of [halved ? halves : numbers, access[how] ?? '']) {
+    const { element, length } = arrayOf(code, array);
+    for (const chunk of [elements[element] ?? numbers, access[how] ?? '']) {
       chunks.add(chunk.replaceAll('ARRAY', array).replaceAll('LENGTH', length));
     }
     return `emulated_${how}_${array}(`;
@@ -225,7 +236,7 @@ export function emulated(code: string): string {
     .replace(/subgroupMatrixLoad<(\w+), (\w+)>\(&(\w+), /g, (_, type: string, order: string, array: string) =>
       define(`${type}_${order}`, array),
     )
-    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define(arrayOf(code, array).halved ? 'store_bits' : 'store', array))
+    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define(arrayOf(code, array).element === 'vec4u' ? 'store_bits' : 'store', array))
     .replace('return subgroupShuffleXor(v, mask);', 'return emulated_across(v, mask);')
     .replace(/\bsubgroup(Add|Min|Max|Any|ShuffleXor)\(/g, 'emulated_subgroup$1(')
     .replace(/; (\w+) < ([^;]+); \1\+\+\)/g, '; $1 < emulated_bound($2); $1++)')
@@ -240,11 +251,11 @@ export function emulated(code: string): string {
   ].join('\n');
 }
 
-/** Whether an array holds f16 as bits, and how many elements it has, in WGSL. */
-function arrayOf(code: string, name: string): { readonly halved: boolean; readonly length: string } {
+/** What an array holds, and how many of it, in WGSL. */
+function arrayOf(code: string, name: string): { readonly element: string; readonly length: string } {
   const found = new RegExp(`var<[^>]*> ${name}: array<(\\w+)(?:, ([^>]*))?>;`).exec(code);
   if (!found) throw new Error(`no array ${name}`);
   const length = found[2] ? `(${found[2]})` : `arrayLength(&${name})`;
-  const element = new RegExp(`alias ${found[1]} = (.*);`).exec(code)?.[1] ?? found[1];
-  return { halved: element === 'vec4u', length };
+  const element = new RegExp(`alias ${found[1]} = (.*);`).exec(code)?.[1] ?? found[1] ?? '';
+  return { element, length };
 }

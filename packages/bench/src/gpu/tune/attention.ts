@@ -13,12 +13,16 @@ const poolBytes = 400e6;
 
 const allChoices: Choices<MatrixLayout> = {
   vectors: [16, 32, 64],
-  keys: [16],
-  few: [2, 4],
-  fewSubgroups: [2, 4],
+  shares: [1, 2, 4],
+  keys: [16, 32],
+  few: [2],
+  fewSubgroups: [4],
   workgroups: [256, 384, 512, 640, 768, 896, 1024],
 };
-const start: MatrixLayout = { vectors: 16, keys: 16, few: 4, fewSubgroups: 4, workgroups: 512 };
+const start: MatrixLayout = {
+  ...{ vectors: 16, shares: 2, keys: 16 },
+  ...{ few: 2, fewSubgroups: 4, workgroups: 768 },
+};
 
 /** Looks for the best layout of attention on subgroup matrices. */
 export function attentionTuning({ shapes, contexts, n = counts }: GpuOptions): Job[] {
