@@ -25,9 +25,9 @@ const STRIDE = UNITS + 1u;                                         // of a tile'
 const LOADS = (KEYS * UNITS + WIDTH - 1u) / WIDTH;                 // an invocation's, a round
 const LANES = 2u * SHARES;                                         // invocations that share a vector's softmax
 const OWN_KEYS = KEYS / LANES;                                     // of a round
-const SCORE_STRIDE = KEYS + 4u;
+const SCORE_STRIDE = KEYS / 4u + 1u;                               // in fours
 const PART = 16u * SCORE_STRIDE;                                   // a subgroup's part of scores
-const WEIGHT_STRIDE = KEYS / 2u + 4u;                              // in pairs
+const WEIGHT_STRIDE = KEYS / 8u + 1u;                              // in eights
 const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
 const PAGES = max(1u, KEYS / PAGE);                                // of a round
 const EVEN = KEYS * UNITS % WIDTH == 0u;
@@ -36,9 +36,10 @@ const slack = 8.0;                                                 // weights st
 alias Totals = array<Sums, OWN_TILES>;
 alias Pages = array<u32, PAGES>;
 
+// Matrices are loaded from elements of 16 bytes alone: GPUs take that alignment for granted.
 var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // at first queries, then keys and values in turns
-var<workgroup> scores: array<f32, SUBGROUPS * PART>;               // and sums, when they are scaled or done
-var<workgroup> weights: array<u32, VECTORS * WEIGHT_STRIDE>;       // pairs of f16
+var<workgroup> scores: array<vec4f, SUBGROUPS * PART>;             // and sums, when they are scaled or done
+var<workgroup> weights: array<vec4u, VECTORS * WEIGHT_STRIDE>;
 var<workgroup> shrinks: array<f32, VECTORS>;                       // of what was added up before a reference moved; at last totals
 var<workgroup> bounds: array<vec2u, SUBGROUPS>;                    // lowest and highest position
 var<workgroup> raised: array<u32, SUBGROUPS>;
@@ -98,7 +99,7 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
     if (weigh(&own, span, k, min(k + KEYS, last), kv_head, lane) > 0u) { scale(&sums, lane); }
     own.pages = pages_of(s, origin, min(k + 2u * KEYS, last));
     for (var t = 0u; t < KEYS / 16u; t++) {
-      let at = subgroup / SHARES * 16u * WEIGHT_STRIDE + 8u * t;
+      let at = subgroup / SHARES * 16u * WEIGHT_STRIDE + 2u * t;
       let left = subgroupMatrixLoad<Left, row_major>(&weights, at, WEIGHT_STRIDE);
       for (var d = 0u; d < OWN_TILES; d++) {
         let right = subgroupMatrixLoad<Right, row_major>(&tile, t * 16u * STRIDE + 2u * own_tile(subgroup, d), STRIDE);
@@ -134,22 +135,23 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
         dots = subgroupMatrixMultiplyAccumulate((*own).queries[d], right, dots);
       }
     }
-    subgroupMatrixStore<row_major>(&scores, subgroup * PART + t * 16u, dots, SCORE_STRIDE);
+    subgroupMatrixStore<row_major>(&scores, subgroup * PART + 4u * t, dots, SCORE_STRIDE);
   }
   workgroupBarrier();
   for (var i = 0u; i < LOADS; i++) { put((*own).values[i], lane, i); }
   for (var i = 0u; i < LOADS; i++) { (*own).values[i] = kv[unit_at((*own).pages, span, next, kv_head, lane, i) + VALUES]; }
 
   var best = LOWEST;
-  var score: array<f32, OWN_KEYS>;
-  for (var i = 0u; i < OWN_KEYS; i++) {
-    let key = lane % LANES * OWN_KEYS + i;
-    var sum = 0.0;
+  var score: array<vec4f, OWN_KEYS / 4u>;
+  for (var i = 0u; i < OWN_KEYS / 4u; i++) {
+    let four = lane % LANES * (OWN_KEYS / 4u) + i;
+    var sum = vec4f();
     for (var share = 0u; share < SHARES; share++) {
-      sum += scores[(v / 16u * SHARES + share) * PART + v % 16u * SCORE_STRIDE + key];
+      sum += scores[(v / 16u * SHARES + share) * PART + v % 16u * SCORE_STRIDE + four];
     }
-    score[i] = select(LOWEST, sum, k + key - (*own).first < (*own).count);
-    best = max(best, score[i]);
+    let seen = k + 4u * four + vec4u(0u, 1u, 2u, 3u) - (*own).first < vec4u((*own).count);
+    score[i] = select(vec4f(LOWEST), sum, seen);
+    best = max(best, max(max(score[i].x, score[i].y), max(score[i].z, score[i].w)));
   }
   for (var mask = 1u; mask < LANES; mask *= 2u) { best = max(best, subgroupShuffleXor(best, mask)); }
   let before = (*own).reference;
@@ -157,11 +159,13 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
   let reference = select(before, best, moved);
   let subtracted = select(reference, 0.0, reference <= LOWEST);    // nothing seen yet: weights of exp(LOWEST) = 0
   var sum = 0.0;
-  for (var i = 0u; i < OWN_KEYS; i += 2u) {
-    let pair = pack2x16float(exp(vec2f(score[i], score[i + 1u]) - subtracted));
-    sum += dot(unpack2x16float(pair), vec2f(1.0));
-    weights[v * WEIGHT_STRIDE + (lane % LANES * OWN_KEYS + i) / 2u] = pair;
+  var pairs: array<vec2u, OWN_KEYS / 4u>;
+  for (var i = 0u; i < OWN_KEYS / 4u; i++) {
+    let weight = exp(score[i] - subtracted);
+    pairs[i] = vec2u(pack2x16float(weight.xy), pack2x16float(weight.zw));
+    sum += dot(unpack2x16float(pairs[i].x) + unpack2x16float(pairs[i].y), vec2f(1.0));
   }
+  put_weights(pairs, lane);
   for (var mask = 1u; mask < LANES; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
   let shrink = select(1.0, exp(before - reference), moved);
   (*own).reference = reference;
@@ -170,6 +174,17 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
   let any = subgroupAny(moved && before > LOWEST);
   if (lane % 32u == 0u) { raised[subgroup] = select(0u, 1u, any); }
   return sum_of(workgroupUniformLoad(&raised));
+}
+
+// Eight weights are an element, of one invocation or of two.
+fn put_weights(pairs: array<vec2u, OWN_KEYS / 4u>, lane: u32) {
+  let first = lane / LANES * WEIGHT_STRIDE + lane % LANES * OWN_KEYS / 8u;
+  if (OWN_KEYS == 4u) {
+    let own = bitcast<vec2f>(pairs[0]);
+    let other = bitcast<vec2u>(vec2f(subgroupShuffleXor(own.x, 1u), subgroupShuffleXor(own.y, 1u)));
+    if (lane % 2u == 0u) { weights[first] = vec4u(pairs[0], other); }
+  }
+  for (var i = 0u; i < OWN_KEYS / 8u; i++) { weights[first + i] = vec4u(pairs[2u * i], pairs[2u * i + 1u]); }
 }
 
 // No matrix is indexed by a loop that holds a barrier, or all would live in memory: they move up instead.
@@ -181,7 +196,7 @@ fn scale(sums: ptr<function, Totals>, lane: u32) {
     subgroupMatrixStore<row_major>(&scores, part, (*sums)[0], SCORE_STRIDE);
     for (var j = 1u; j < OWN_TILES; j++) { (*sums)[j - 1u] = (*sums)[j]; }
     workgroupBarrier();
-    for (var c = 0u; c < 8u; c++) { scores[part + row * SCORE_STRIDE + lane % 2u * 8u + c] *= shrink; }
+    for (var c = 0u; c < 2u; c++) { scores[part + row * SCORE_STRIDE + lane % 2u * 2u + c] *= shrink; }
     workgroupBarrier();
     (*sums)[OWN_TILES - 1u] = subgroupMatrixLoad<Sums, row_major>(&scores, part, SCORE_STRIDE);
     workgroupBarrier();
@@ -200,10 +215,9 @@ fn finish(sums: ptr<function, Totals>, task: Task, s: Segment, kv_head: u32, lan
     workgroupBarrier();
     if (v < task.count && total > 0.0 && has_tile(subgroup, i)) {
       for (var c = 0u; c < 2u; c++) {
-        let at = subgroup * PART + row * SCORE_STRIDE + lane % 2u * 8u + 4u * c;
-        let quad = vec4f(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
-        let column = 4u * own_tile(subgroup, i) + lane % 2u * 2u + c;
-        partial[slot_of(task, s, v, kv_head) * QUADS + column] = quad / total;
+        let four = lane % 2u * 2u + c;
+        let sum = scores[subgroup * PART + row * SCORE_STRIDE + four];
+        partial[slot_of(task, s, v, kv_head) * QUADS + 4u * own_tile(subgroup, i) + four] = sum / total;
       }
     }
     workgroupBarrier();

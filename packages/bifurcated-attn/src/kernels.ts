@@ -104,7 +104,8 @@ export function matrixVariant(
   const { vectors, shares, keys, few, fewSubgroups, workgroups } = shape;
   const fits =
     matrixBytes(shape, layout.headDim) <= device.gpu.limits.maxComputeWorkgroupStorageSize &&
-    (2 * vectors * shares) % device.info.subgroupMaxSize === 0;
+    (2 * vectors * shares) % device.info.subgroupMaxSize === 0 &&
+    keys % (8 * shares) === 0; // an invocation softens four keys of a round, or more
   if (dtype !== 'f16' || layout.headDim % 16 !== 0 || !fits) return undefined;
   return {
     name: 'matrix',

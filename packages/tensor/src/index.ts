@@ -22,7 +22,14 @@ export {
   type RopeShape,
 } from './kernels/elementwise.ts';
 export { matmul, productVariant, type Operands, type ProductOptions } from './kernels/matmul.ts';
-export { matrixProduct, partialSums, type MatrixUse, type ProductLayout } from './kernels/matmul-matrix.ts';
+export {
+  matrixProduct,
+  partialSums,
+  rowProduct,
+  type MatrixUse,
+  type ProductLayout,
+  type RowUse,
+} from './kernels/matmul-matrix.ts';
 export { teamProduct, type TeamLayout, type TeamUse } from './kernels/matmul-team.ts';
 export type { Product, ProductShape, Store, Variant } from './kernels/product.ts';
 export {

@@ -43,9 +43,7 @@ const products: readonly Product[] = [
 const outputsOf = (store: Store) => (store === 'gated' ? 102 : 101);
 
 /** Formats that variants are not for. */
-const refusals: Readonly<Record<string, readonly string[]>> = {
-  ...{ row1: ['int4'], row2: ['int4'], team1: ['f32', 'f16', 'int8'], team4: ['f32', 'f16'] },
-};
+const refusals: Readonly<Record<string, readonly WeightFormat[]>> = { row4: ['f32', 'f16'] };
 
 /** Row capacities and columns to try a variant with; those that it takes are. */
 const capacities = [1, 2, 7, 16, 17, 32, 50, 64, 128, 130];

@@ -162,14 +162,14 @@ fn emulated_store_ARRAY(offset: u32, matrix: Sums, stride: u32) {
   }
 }`,
   // Four columns are a place, which one invocation writes.
-  store_bits: /* wgsl */ `
-fn emulated_store_bits_ARRAY(offset: u32, matrix: Sums, stride: u32) {
+  store_quads: /* wgsl */ `
+fn emulated_store_quads_ARRAY(offset: u32, matrix: Sums, stride: u32) {
   for (var i = 0u; i < emulated_bound(8u); i++) {
     let first = emulated_share(bitcast<u32>(matrix[i])) + emulated_lane % 32u / 4u * 4u;
     let quad = vec4u(emulated_room[first], emulated_room[first + 1u], emulated_room[first + 2u], emulated_room[first + 3u]);
     let at = offset + emulated_row(i) * stride + emulated_column() / 4u;
     let within = at < LENGTH;
-    if (emulated_lane % 4u == 0u) { ARRAY[select(0u, at, within)] = select(vec4u(emulated_nan), quad, within); }
+    if (emulated_lane % 4u == 0u) { ARRAY[select(0u, at, within)] = bitcast<vec4<ELEMENT>>(select(vec4u(emulated_nan), quad, within)); }
   }
 }`,
 };
@@ -185,14 +185,13 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
 }
 fn emulated_one_ARRAY(at: u32, i: u32) -> f32 { return emulated_quad_ARRAY(at, i / 4u)[i % 4u]; }
 `;
-/** The same of pairs of f16 as bits, which places count. */
-const pairs = /* wgsl */ `
-fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
-  let place = at + 2u * i;
-  if (place + 1u >= LENGTH) { return vec4f(bitcast<f32>(emulated_nan)); }
-  return vec4f(unpack2x16float(ARRAY[place]), unpack2x16float(ARRAY[place + 1u]));
+/** The same of f32, four in a place. */
+const quads = /* wgsl */ `
+fn emulated_one_ARRAY(at: u32, i: u32) -> f32 {
+  let place = at + i / 4u;
+  if (place >= LENGTH) { return bitcast<f32>(emulated_nan); }
+  return ARRAY[place][i % 4u];
 }
-fn emulated_one_ARRAY(at: u32, i: u32) -> f32 { return emulated_quad_ARRAY(at, i / 4u)[i % 4u]; }
 `;
 const numbers = /* wgsl */ `
 fn emulated_one_ARRAY(at: u32, i: u32) -> f32 {
@@ -207,7 +206,7 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
 }
 `;
 /** How matrices come from an array, by what it holds. */
-const elements: Readonly<Record<string, string>> = { vec4u: halves, u32: pairs };
+const elements: Readonly<Record<string, string>> = { vec4u: halves, vec4f: quads };
 
 /**
  * WGSL whose matrices are arrays, of which each invocation holds a part, and whose subgroups have 32 invocations whatever the
@@ -225,7 +224,8 @@ export function emulated(code: string): string {
   const define = (how: string, array: string): string => {
     const { element, length } = arrayOf(code, array);
     for (const chunk of [elements[element] ?? numbers, access[how] ?? '']) {
-      chunks.add(chunk.replaceAll('ARRAY', array).replaceAll('LENGTH', length));
+      const scalar = element === 'vec4f' ? 'f32' : 'u32';
+      chunks.add(chunk.replaceAll('ARRAY', array).replaceAll('LENGTH', length).replaceAll('ELEMENT', scalar));
     }
     return `emulated_${how}_${array}(`;
   };
@@ -236,7 +236,7 @@ export function emulated(code: string): string {
     .replace(/subgroupMatrixLoad<(\w+), (\w+)>\(&(\w+), /g, (_, type: string, order: string, array: string) =>
       define(`${type}_${order}`, array),
     )
-    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define(arrayOf(code, array).element === 'vec4u' ? 'store_bits' : 'store', array))
+    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define(arrayOf(code, array).element.startsWith('vec4') ? 'store_quads' : 'store', array))
     .replace('return subgroupShuffleXor(v, mask);', 'return emulated_across(v, mask);')
     .replace(/\bsubgroup(Add|Min|Max|Any|ShuffleXor)\(/g, 'emulated_subgroup$1(')
     .replace(/; (\w+) < ([^;]+); \1\+\+\)/g, '; $1 < emulated_bound($2); $1++)')

@@ -1,5 +1,5 @@
 /**
- * What subgroup-matrix products read. \`x\`, at any binding: \`load_x(i)\` gives eight columns as f16 bits,
+ * What products for subgroups of 32 read. \`x\`, at any binding: \`load_x(i)\` gives eight columns as f16 bits,
  * \`last_x_row()\` where the last row begins, in eights.
  */
 export const operandLoadsF16 = /* wgsl */ `
@@ -17,8 +17,8 @@ fn last_x_row() -> u32 { return (arrayLength(&x) - dims.x / 4u) / 2u; }
 `;
 
 /**
- * How subgroup-matrix products take weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix,
- * \`unpack_w(at, load)\` puts them as f16 into tiles from place \`at\` (of 16 bytes) on.
+ * How they take weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix, \`eight(load, j)\` makes
+ * columns 8 j to 8 j + 7 of them f16.
  */
 export const f32Loads = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
@@ -30,7 +30,7 @@ fn halves_of(bits: vec4u) -> vec2u {
   return vec2u(pack2x16float(h.xy), pack2x16float(h.zw));
 }
 fn load_w(i: u32) -> Load { return vec4u(halves_of(words[2u * i]), halves_of(words[2u * i + 1u])); }
-fn unpack_w(at: u32, load: Load) { tiles[at] = load; }
+fn eight(load: Load, j: u32) -> vec4u { return load; }
 `;
 
 export const f16Loads = /* wgsl */ `
@@ -39,7 +39,7 @@ export const f16Loads = /* wgsl */ `
 const LOAD_COLUMNS = 8u;
 alias Load = vec4u;
 fn load_w(i: u32) -> Load { return words[i]; }
-fn unpack_w(at: u32, load: Load) { tiles[at] = load; }
+fn eight(load: Load, j: u32) -> vec4u { return load; }
 `;
 
 /**
@@ -60,10 +60,9 @@ fn four(word: u32, scale: f16) -> vec2u {
   let odd = (bitcast<vec2<f16>>(((bytes >> 8u) & 0x00ff00ffu) | 0x64006400u) - 1152.0h) * scale;
   return vec2u(bitcast<u32>(vec2<f16>(even.x, odd.x)), bitcast<u32>(vec2<f16>(even.y, odd.y)));
 }
-fn unpack_w(at: u32, load: Load) {
+fn eight(load: Load, j: u32) -> vec4u {
   let scale = bitcast<vec2<f16>>(load.scale).x;
-  tiles[at] = vec4u(four(load.words.x, scale), four(load.words.y, scale));
-  tiles[at + 1u] = vec4u(four(load.words.z, scale), four(load.words.w, scale));
+  return vec4u(four(load.words[2u * j], scale), four(load.words[2u * j + 1u], scale));
 }
 `;
 
@@ -78,8 +77,9 @@ fn load_w(i: u32) -> Load { return Load(words[i], scales[i / 2u] >> (16u * (i & 
 fn pair(bits: u32, scale: f16) -> vec2<f16> {
   return (bitcast<vec2<f16>>((bits & 0x000f000fu) | 0x64006400u) - 1032.0h) * scale;
 }
-fn eight(word: u32, scale: f16) -> vec4u {
-  let nibbles = word ^ 0x88888888u;                                // + 8; byte j holds columns j and 4 + j
+fn eight(load: Load, j: u32) -> vec4u {
+  let scale = bitcast<vec2<f16>>(load.scale).x;
+  let nibbles = load.words[j] ^ 0x88888888u;                                // + 8; byte j holds columns j and 4 + j
   let a = pair(nibbles, scale);
   let b = pair(nibbles >> 8u, scale);
   let c = pair(nibbles >> 4u, scale);
@@ -89,8 +89,19 @@ fn eight(word: u32, scale: f16) -> vec4u {
     bitcast<u32>(vec2<f16>(c.x, d.x)), bitcast<u32>(vec2<f16>(c.y, d.y)),
   );
 }
-fn unpack_w(at: u32, load: Load) {
-  let scale = bitcast<vec2<f16>>(load.scale).x;
-  for (var j = 0u; j < 4u; j++) { tiles[at + j] = eight(load.words[j], scale); }
+`;
+
+/** `dot_eight` of products for few rows: in f32, and for integers in f16, in which they are no more exact. */
+export const exactDots = /* wgsl */ `
+fn dot_eight(a: vec4u, b: vec4u) -> f32 {
+  return dot(vec4f(unpack2x16float(a.x), unpack2x16float(a.y)), vec4f(unpack2x16float(b.x), unpack2x16float(b.y)))
+    + dot(vec4f(unpack2x16float(a.z), unpack2x16float(a.w)), vec4f(unpack2x16float(b.z), unpack2x16float(b.w)));
+}
+`;
+export const halfDots = /* wgsl */ `
+fn dot_eight(a: vec4u, b: vec4u) -> f32 {
+  var sum = bitcast<vec2<f16>>(a.x) * bitcast<vec2<f16>>(b.x);
+  for (var i = 1u; i < 4u; i++) { sum = fma(bitcast<vec2<f16>>(a[i]), bitcast<vec2<f16>>(b[i]), sum); }
+  return f32(sum.x) + f32(sum.y);
 }
 `;

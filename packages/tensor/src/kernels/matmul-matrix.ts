@@ -2,8 +2,10 @@ import type { Device } from '../device.ts';
 import { InvalidOptionError } from '../errors.ts';
 import { kernel, type Kernel, type Prelude } from '../kernel.ts';
 import {
+  exactDots,
   f16Loads,
   f32Loads,
+  halfDots,
   int4Loads,
   int8Loads,
   operandLoadsF16,
@@ -18,9 +20,8 @@ import {
   matrixBody,
   sliceBindings,
 } from './matmul-matrix.wgsl.ts';
-import { teamProduct } from './matmul-team.ts';
 import { rowBody } from './matmul.wgsl.ts';
-import { decodeWideF16, type WeightFormat } from './matrix.ts';
+import type { WeightFormat } from './matrix.ts';
 import { operandPrelude, type Operand } from './operand.ts';
 import { storeChunks, type Product, type ProductShape, type Variant } from './product.ts';
 
@@ -106,8 +107,16 @@ const weightLoads: Readonly<Record<WeightFormat, string>> = {
 const operandLoads: Readonly<Record<Operand, string>> = { f16: operandLoadsF16, f32: operandLoadsF32 };
 const operandUnit: Readonly<Record<Operand, string>> = { f16: 'vec4u', f32: 'vec4f' };
 
-/** One invocation a subgroup an output: for so few rows that multiplying is cheap. Subgroups of 32. */
-function row(rows: number): Variant {
+/** What products of few rows are for. */
+export interface RowUse {
+  /** Default: all. */
+  readonly formats?: readonly WeightFormat[];
+  /** Outputs of a subgroup. Default 1. */
+  readonly outputs?: number;
+}
+
+/** Products of up to `rows` rows, so few that multiplying is cheap. Subgroups of 32. */
+export function rowProduct(rows: number, { formats, outputs = 1 }: RowUse = {}): Variant {
   const name = `row${rows}`;
   const code = ({ format, store, x, y }: Product): Kernel =>
     kernel(
@@ -115,9 +124,10 @@ function row(rows: number): Variant {
       {
         enable: ['f16', 'subgroups'],
         aliases: { Y: y, XUnit: operandUnit[x] },
-        constants: { ROWS: rows },
+        constants: { ROWS: rows, OUTPUTS: outputs },
       },
-      decodeWideF16[format] ?? '',
+      weightLoads[format],
+      format === 'int8' || format === 'int4' ? halfDots : exactDots,
       matrixBindings,
       operandLoads[x],
       ...storeChunks({ store, y }),
@@ -125,9 +135,10 @@ function row(rows: number): Variant {
     );
   return {
     name,
-    takes: (shape) => shape.rows <= rows && shape.format in decodeWideF16 && shape.columns % 8 === 0,
+    takes: (shape) =>
+      shape.rows <= rows && (formats?.includes(shape.format) ?? true) && shape.columns % 8 === 0,
     record: (pass, tensors, shape, product) =>
-      pass.run(code(product), tensors, [Math.ceil(shape.outputs / 4)]),
+      pass.run(code(product), tensors, [Math.ceil(shape.outputs / (4 * outputs))]),
   };
 }
 
@@ -239,9 +250,8 @@ function addSlices(product: Product, constants: Record<string, number>): Kernel 
 
 /** Products on tier `matrix`, the first that takes a shape is taken. */
 export const matrixVariants: readonly Variant[] = [
-  row(1),
-  row(2),
-  teamProduct(1, { formats: ['int4'] }),
-  teamProduct(4, { formats: ['int8', 'int4'] }),
+  rowProduct(1),
+  rowProduct(2),
+  rowProduct(4, { formats: ['int8', 'int4'] }),
   ...matrixLayouts.map(({ layout, ...use }) => matrixProduct(layout, use)),
 ];

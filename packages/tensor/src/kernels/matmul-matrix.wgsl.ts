@@ -78,7 +78,8 @@ fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<fu
   for (var i = 0u; i < W_LOADS; i++) {
     let unit = lane + WIDTH * i;
     if (W_EVEN || unit < OUTPUTS * W_UNITS) {
-      unpack_w(unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), (*loads).w[i]);
+      let at = unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u);
+      for (var j = 0u; j < LOAD_COLUMNS / 8u; j++) { tiles[at + j] = eight((*loads).w[i], j); }
     }
   }
   for (var i = 0u; i < X_LOADS; i++) {

@@ -74,41 +74,41 @@ fn run(group: vec3u, lane: u32) {
 `;
 
 /**
- * Up to ROWS rows, subgroups of 32: a subgroup computes one output for all of them, a workgroup four. Reads every weight
- * once, weights and operands 16 bytes at a time; there is no barrier before the end.
+ * Up to ROWS rows, subgroups of 32: a subgroup computes OUTPUTS outputs for all of them, a workgroup four times as many. Reads
+ * every weight once, weights and operands 16 bytes at a time; there is no barrier before the end.
  */
 export const rowBody = /* wgsl */ `
-var<workgroup> totals: array<f32, ROWS * 4u>;
+const EIGHTS = LOAD_COLUMNS / 8u;
+const PAIRS = 2u * OUTPUTS;                                       // of a workgroup's outputs
+var<workgroup> totals: array<f32, 2u * ROWS * PAIRS>;
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let n = min(group.x * 4u + lane / 32u, dims.y - 1u);
-  let loads = dims.x / (4u * QUADS);
-  var sums: array<f32, ROWS>;
+  let first = (group.x * 4u + lane / 32u) * OUTPUTS;
+  let loads = dims.x / LOAD_COLUMNS;
+  var sums: array<f32, ROWS * OUTPUTS>;
   for (var i = lane % 32u; i < loads; i += 32u) {
-    let w = weights16(n, i);
-    let scale = load_scale(n, i);
-    for (var m = 0u; m < ROWS; m++) {
-      var products = 0.0;
-      for (var q = 0u; q < QUADS; q += 2u) {
-        let v = load_x(m * (dims.x / 8u) + (i * QUADS + q) / 2u);
-        let low = vec4f(unpack2x16float(v.x), unpack2x16float(v.y));
-        let high = vec4f(unpack2x16float(v.z), unpack2x16float(v.w));
-        products += dot(low, w[q]) + dot(high, w[q + 1u]);
+    var w: array<Load, OUTPUTS>;
+    for (var o = 0u; o < OUTPUTS; o++) { w[o] = load_w(min(first + o, dims.y - 1u) * loads + i); }
+    for (var j = 0u; j < EIGHTS; j++) {
+      var weights: array<vec4u, OUTPUTS>;
+      for (var o = 0u; o < OUTPUTS; o++) { weights[o] = eight(w[o], j); }
+      for (var m = 0u; m < ROWS; m++) {
+        let v = load_x(min(m * (dims.x / 8u), last_x_row()) + i * EIGHTS + j);
+        for (var o = 0u; o < OUTPUTS; o++) { sums[m * OUTPUTS + o] += dot_eight(weights[o], v); }
       }
-      sums[m] += products * scale;
     }
   }
-  for (var m = 0u; m < ROWS; m++) {
-    let total = subgroupAdd(sums[m]);
-    if (lane % 32u == 0u) { totals[m * 4u + lane / 32u] = total; }
+  // Sums move up to the first place: indexed by a loop that compilers do not unroll, all would live in memory.
+  for (var i = 0u; i < ROWS * OUTPUTS; i++) {
+    let total = subgroupAdd(sums[0]);
+    for (var j = 1u; j < ROWS * OUTPUTS; j++) { sums[j - 1u] = sums[j]; }
+    if (lane % 32u == 0u) { totals[i / OUTPUTS * 4u * OUTPUTS + lane / 32u * OUTPUTS + i % OUTPUTS] = total; }
   }
   workgroupBarrier();
-  let m = lane / 2u;
-  let first = group.x * 4u + lane % 2u * 2u;
-  if (m < min(ROWS, batch[0].x) && first < dims.y) {
-    store(m, first, vec2f(totals[m * 4u + lane % 2u * 2u], totals[m * 4u + lane % 2u * 2u + 1u]));
-  }
+  let m = lane / PAIRS;
+  let n = group.x * 4u * OUTPUTS + lane % PAIRS * 2u;
+  if (m < min(ROWS, batch[0].x) && n < dims.y) { store(m, n, vec2f(totals[2u * lane], totals[2u * lane + 1u])); }
 }
 `;
 

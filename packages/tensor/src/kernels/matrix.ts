@@ -6,12 +6,10 @@ import {
   f16Wide,
   f32Quad,
   f32Wide,
-  f32Wide8,
   int4Quad,
   int4Wide,
   int8Quad,
   int8Wide,
-  int8WideF16,
 } from './matrix.wgsl.ts';
 
 /** How a weight matrix is stored: plain f32, f16, or int8 or int4 in groups of 32 columns with f16 scales. */
@@ -73,13 +71,6 @@ export const decodeWide: Readonly<Record<WeightFormat, string>> = {
   f16: f16Wide,
   int8: int8Wide,
   int4: int4Wide,
-};
-
-/** The same for devices with f16, eight values a call or 16; int4 has 32, which is too many for invocations side by side. */
-export const decodeWideF16: Readonly<Partial<Record<WeightFormat, string>>> = {
-  f32: f32Wide8,
-  f16: f16Wide,
-  int8: int8WideF16,
 };
 
 /** The number of columns must be a multiple of this. */

@@ -3,10 +3,9 @@ import {
   matmul,
   matrixProduct,
   partialSums,
-  teamProduct,
+  rowProduct,
   type Matrix,
   type ProductLayout,
-  type TeamLayout,
   type Variant,
 } from '@ensample/tensor';
 import { attempt, type Bench, type GpuOptions, type Job } from '../bench.ts';
@@ -35,22 +34,21 @@ const starts: readonly ProductLayout[] = [
   })),
 ];
 
-const teamChoices: Choices<Required<TeamLayout>> = {
-  team: [8, 16, 32],
-  outputs: [2, 4, 8],
-  ahead: [1, 2, 4],
-};
-const teamStart: Required<TeamLayout> = { team: 8, outputs: 4, ahead: 2 };
-/** Rows that one kernel of teams computes. */
-const teamRows = [1, 2, 4, 8, 16];
+/** Outputs of a subgroup, and rows that one kernel computes so. */
+const rowChoices: Choices<RowLayout> = { outputs: [1, 2, 4] };
+const rowSizes = [1, 2, 4];
+
+interface RowLayout {
+  readonly outputs: number;
+}
 
 /** Where layouts may lie. */
 export interface ProductChoices {
   readonly matrices: Choices<ProductLayout>;
-  readonly teams: Choices<Required<TeamLayout>>;
+  readonly rows: Choices<RowLayout>;
 }
 
-/** Looks for the best layout of products, on subgroup matrices and by teams: shapes and formats as in the section matmul. */
+/** Looks for the best layout of products, on subgroup matrices and row by row: shapes and formats as in the section matmul. */
 export function productTuning({ weights, products, n = rowCounts }: GpuOptions): Job[] {
   return weights.flatMap((format, k) =>
     products.map(([outputs, columns], i) => ({
@@ -66,7 +64,7 @@ export async function tuneProducts(
   bench: Bench,
   shape: Omit<Product, 'rows'>,
   rowCounts: readonly number[],
-  choices: ProductChoices = { matrices: matrixChoices, teams: teamChoices },
+  choices: ProductChoices = { matrices: matrixChoices, rows: rowChoices },
 ): Promise<void> {
   expectMatrixTier(bench);
   await withMatrices(bench, shape, async (matrices) => {
@@ -98,10 +96,10 @@ async function tune(
       ? add(nameOf(layout), (pass, tensors, options) => matmul(pass, tensors, { ...options, variant }), room)
       : undefined;
 
-  const size = teamRows.find((most) => most >= rows);
+  const size = rowSizes.find((most) => most >= rows);
   if (size) {
-    await search(bench, { start: teamStart, choices: choices.teams, now }, (layout) =>
-      time(layout, teamProduct(size, { layout })),
+    await search(bench, { start: { outputs: 1 }, choices: choices.rows, now }, (layout) =>
+      time(layout, rowProduct(size, layout)),
     );
   }
   for (const one of starts) {
