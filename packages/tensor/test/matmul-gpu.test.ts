@@ -10,6 +10,7 @@ import {
   type Pass,
   type ProductLayout,
   type Store,
+  type WeightFormat,
   type TeamLayout,
 } from '@ensample/tensor';
 import {

@@ -250,8 +250,10 @@ function addSlices(product: Product, constants: Record<string, number>): Kernel 
 
 /** Products on tier `matrix`, the first that takes a shape is taken. */
 export const matrixVariants: readonly Variant[] = [
+  rowProduct(1, { formats: ['int4'], outputs: 2 }),
   rowProduct(1),
-  rowProduct(2),
-  rowProduct(4, { formats: ['int8', 'int4'] }),
+  rowProduct(2, { formats: ['f32', 'f16', 'int8'] }),
+  rowProduct(2, { formats: ['int4'], outputs: 4 }),
+  rowProduct(4, { formats: ['int8', 'int4'], outputs: 4 }),
   ...matrixLayouts.map(({ layout, ...use }) => matrixProduct(layout, use)),
 ];

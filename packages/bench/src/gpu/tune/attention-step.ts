@@ -1,6 +1,6 @@
 import { Attention, tileVariant, type AttendVariant } from '@ensample/bifurcated-attn';
 import type { KvCache, Sequence } from '@ensample/kv-cache';
-import { createBatch, Recorder, type GpuTensor, type Recording } from '@ensample/tensor';
+import { createBatch, Recorder, type GpuTensor, type Pass, type Recording } from '@ensample/tensor';
 import { batchWords } from '../../step.ts';
 import type { Bench } from '../bench.ts';
 import { draw } from '../draw.ts';
@@ -48,6 +48,23 @@ export class AttentionStep {
     });
   }
 
+  /** µs of a layer's kernels, each by itself: they read what a whole step left. */
+  async parts({ options }: Bench): Promise<Record<string, number>> {
+    const times: Record<string, number> = {};
+    const names = await this.#recorded(undefined, async (recording) => (await this.#results(recording), new Set(recording.names)));
+    for (const name of names) {
+      times[name] = await this.#recorded(
+        undefined,
+        async (recording) => {
+          const ms = await recordingTime(recording, { ...options, least: options.least / 4 });
+          return (1e3 * ms) / this.cache.layout.layers.length;
+        },
+        name,
+      );
+    }
+    return times;
+  }
+
   /** Results of the last layer; what was not written is NaN. */
   async #results(recording: Recording): Promise<Float32Array<ArrayBuffer>> {
     const { device } = this.cache;
@@ -69,6 +86,7 @@ export class AttentionStep {
   async #recorded<T>(
     variant: AttendVariant | undefined,
     use: (recording: Recording) => Promise<T>,
+    only?: string,
   ): Promise<T> {
     const { device, layout } = this.cache;
     const heads = this.#heads;
@@ -81,7 +99,13 @@ export class AttentionStep {
       const recorder = new Recorder(device);
       const tensors = { batch, q: this.#q, y: this.#y };
       const shape = { stride: heads * layout.headDim, rows };
-      layout.layers.forEach((_, layer) => attention.run(recorder, layer, tensors, shape));
+      const pass: Pass = {
+        device,
+        run: (kernel, ...rest) => {
+          if (only === undefined || kernel.name === only) recorder.run(kernel, ...rest);
+        },
+      };
+      layout.layers.forEach((_, layer) => attention.run(pass, layer, tensors, shape));
       return await use(await recorder.finish());
     } finally {
       attention.destroy();

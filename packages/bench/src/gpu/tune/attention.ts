@@ -80,6 +80,8 @@ async function tune(
     return us;
   };
   const now = await add('now');
+  for (const [kernel, us] of Object.entries(await step.parts(bench)))
+    await report.add({ section: 'tune', ...one, way: `now, ${kernel} alone`, us });
   await search(bench, { start, choices, now }, async (layout) => {
     const variant = matrixVariant(step.cache, layout);
     return variant && add(nameOf(layout), variant);
