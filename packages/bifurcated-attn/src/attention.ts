@@ -184,7 +184,7 @@ export class Attention {
     { batch, q, y }: AttentionTensors,
     { stride, rows }: { stride: number; rows: number },
   ): void {
-    const { headDim, kvHeads } = this.cache.layout;
+    const { headDim } = this.cache.layout;
     const plan = this.#plan;
     const partial = this.#partial;
     const log_sums = this.#logSums;
@@ -192,7 +192,7 @@ export class Attention {
       const kv = this.cache.buffer(layer, slab);
       if (!kv) continue;
       for (const code of this.#attendKernels(layer, slab, { stride, rows }))
-        pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows), kvHeads]);
+        pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows)]);
     }
     const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
     pass.run(this.#mergeKernel(layer, y.dtype), { batch, plan, partial, log_sums, y }, grid);
@@ -201,8 +201,8 @@ export class Attention {
   /** Workgroups stride over the tasks, so that a recording serves any plan. */
   #groups(rows: number): number {
     if (this.#workgroups !== undefined) return this.#workgroups;
-    const all = isSoftware(this.#device.info) ? rows : 2048 / this.cache.layout.kvHeads;
-    return Math.max(16, Math.ceil(all));
+    const { kvHeads } = this.cache.layout;
+    return isSoftware(this.#device.info) ? Math.max(16, rows) * kvHeads : 2048;
   }
 
   /** Tasks of many query vectors, if a step of so many rows can have any, and of few. */
