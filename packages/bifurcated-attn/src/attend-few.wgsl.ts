@@ -5,6 +5,7 @@
  * them through workgroup memory.
  */
 export const attendFew = /* wgsl */ `
+const WIDTH = 128u;
 const TEAM = select(16u, 8u, UNITS <= 8u);
 const TEAMS = WIDTH / TEAM;
 const OWN = (UNITS + TEAM - 1u) / TEAM;                            // units of a key that an invocation has

@@ -6,7 +6,6 @@ export const attendHead = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;           // [1 + rows]: token, position, leaf, sequence
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 @group(0) @binding(2) var<storage, read> q: array<vec4f>;               // [rows, Q_STRIDE / 4], query heads first
-@group(0) @binding(3) var<storage, read> kv: array<KvUnit>;             // [pages, 2, KV_HEADS, PAGE, HEAD_DIM]
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4f>;   // [slots, HEADS, HEAD_DIM / 4]
 @group(0) @binding(5) var<storage, read_write> log_sums: array<f32>;    // [slots, HEADS]
 
@@ -44,6 +43,14 @@ fn span_of(s: Segment, split: u32) -> Span {
   let part = ((s.start - s.base) / s.chunk + split) * s.chunk;
   return Span(max(part, s.start - s.base), min(part + s.chunk, s.end - s.base));
 }
+`;
+
+/** The cache, as kernels read it that were not made to write it, and as others do. */
+export const kvRead = /* wgsl */ `
+@group(0) @binding(3) var<storage, read> kv: array<KvUnit>;             // [pages, 2, KV_HEADS, PAGE, HEAD_DIM]
+`;
+export const kvReadWrite = /* wgsl */ `
+@group(0) @binding(3) var<storage, read_write> kv: array<KvUnit>;       // [pages, 2, KV_HEADS, PAGE, HEAD_DIM]
 `;
 
 /** What kernels for GPUs share, where a workgroup attends for a task. */

@@ -20,8 +20,8 @@ import {
   type Operand,
   type Pass,
 } from '@ensample/tensor';
-import { attendHead, mergeBody } from './attend.wgsl.ts';
-import { attendVariant, type AttendKernel, type AttendVariant } from './kernels.ts';
+import { attendHead, kvRead, kvReadWrite, mergeBody } from './attend.wgsl.ts';
+import { attendVariant, kernelFor, type AttendKernel, type AttendVariant } from './kernels.ts';
 import { planStep, type ReadBytes, type StepPlan, type Tiling } from './plan.ts';
 
 /** Options of {@link Attention}. */
@@ -90,7 +90,10 @@ export class Attention {
     this.#variant = options.variant ?? attendVariant(cache);
     const { many, few } = this.#variant;
     const parts = options.chunk === undefined ? this.#variant.parts : undefined;
-    this.#tiling = { chunk, reading, vectors: many.vectors, few: few?.vectors ?? 0, ...(parts ? { parts } : {}) };
+    this.#tiling = {
+      ...{ chunk, reading, vectors: many.map(({ vectors }) => vectors), few: few.at(-1)?.vectors ?? 0 },
+      ...(parts ? { parts } : {}),
+    };
     this.#workgroups = workgroups;
     this.#mostSlots = Math.floor(partialBytes / (4 * heads * (headDim + 1)));
     this.#plan = this.#device.tensor('u32', [planGrowth]);
@@ -205,18 +208,23 @@ export class Attention {
     return isSoftware(this.#device.info) ? Math.max(16, rows) * kvHeads : 2048;
   }
 
-  /** Tasks of many query vectors, if a step of so many rows can have any, and of few. */
+  /** For the tasks that a step of so many rows can have: of many query vectors, and of few. */
   #attendKernels(layer: number, slab: number, { stride, rows }: { stride: number; rows: number }): Kernel[] {
     const { many, few } = this.#variant;
-    const make = (name: string, one: AttendKernel, list: number) =>
-      this.#attendKernel(name, one, { layer, slab, stride, list });
-    const all = few && rows * this.#share <= few.vectors ? [] : [make('attend', many, 0)];
-    return few ? [...all, make('attend_few', few, 1)] : all;
+    const most = few.at(-1)?.vectors ?? 0;
+    const count = rows * this.#share;
+    const kernels = [
+      { name: 'attend', list: 0, one: count > most ? kernelFor(many, count) : undefined },
+      { name: 'attend_few', list: 1, one: kernelFor(few, Math.min(count, most)) },
+    ];
+    return kernels.flatMap(({ name, list, one }) =>
+      one ? [this.#attendKernel(name, one, { layer, slab, stride, list })] : [],
+    );
   }
 
   #attendKernel(
     name: string,
-    { body, unit, extensions, constants: own }: AttendKernel,
+    { body, unit, access, extensions, constants: own }: AttendKernel,
     { layer, slab, stride, list }: { layer: number; slab: number; stride: number; list: number },
   ): Kernel {
     const kind = this.cache.places[layer]?.kind ?? 0;
@@ -238,7 +246,7 @@ export class Attention {
       aliases: { ...aliases, KvUnit: unit },
       constants,
     };
-    return kernel(name, prelude, segmentChunk, attendHead, body);
+    return kernel(name, prelude, segmentChunk, attendHead, access ? kvReadWrite : kvRead, body);
   }
 
   #mergeKernel(layer: number, type: Operand): Kernel {

@@ -10,6 +10,8 @@ export interface AttendKernel {
   readonly body: string;
   /** Element of the `kv` binding: four values of a key or value, or eight f16 as bits. */
   readonly unit: string;
+  /** Of the `kv` binding. Default `'read'`. */
+  readonly access?: 'read_write';
   /** Query vectors of a task, at most. */
   readonly vectors: number;
   readonly constants?: Readonly<Record<string, number>>;
@@ -19,15 +21,13 @@ export interface AttendKernel {
 /** A way to attend. */
 export interface AttendVariant {
   readonly name: string;
-  /** Its `vectors` share a read of the keys. */
-  readonly many: AttendKernel;
-  /** For tasks that would leave most of a tile of `many` empty. Default: these are `many`'s as well. */
-  readonly few?: AttendKernel | undefined;
+  /** Those whose vectors share a read of the keys, the smallest tile first. */
+  readonly many: readonly AttendKernel[];
+  /** For tasks that would leave most of a tile empty, likewise; there may be none. */
+  readonly few: readonly AttendKernel[];
   /** Parts that a long stretch is split into, at most, per key/value head. Default: as many as it has chunks. */
   readonly parts?: number;
 }
-
-const matrixExtensions = ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'];
 
 /** How attention on subgroup matrices is laid out. */
 export interface MatrixLayout {
@@ -37,19 +37,16 @@ export interface MatrixLayout {
   readonly shares: number;
   /** Keys of a round: a multiple of 16. */
   readonly keys: number;
-  /** Tasks of up to so many query vectors go without matrices. */
-  readonly few: number;
-  /** Subgroups of a workgroup that attends for few. */
-  readonly fewSubgroups: number;
-  /** Workgroups of one layer that long stretches are split into. */
-  readonly workgroups: number;
 }
 
 /** Measured on an H100 (docs/performance-log.md). */
-const matrixLayout: MatrixLayout = {
-  ...{ vectors: 16, shares: 2, keys: 16 },
-  ...{ few: 4, fewSubgroups: 4, workgroups: 512 },
-};
+const matrixLayouts: readonly MatrixLayout[] = [
+  { vectors: 16, shares: 2, keys: 16 },
+  { vectors: 32, shares: 1, keys: 16 },
+  { vectors: 64, shares: 1, keys: 16 },
+];
+/** Workgroups of one layer that long stretches are split into. */
+const matrixWorkgroups = 512;
 
 /** Workgroup memory that `attendMatrix` takes: keys or values, scores, weights and what subgroups tell each other. */
 function matrixBytes({ vectors, shares, keys }: MatrixLayout, headDim: number): number {
@@ -69,10 +66,15 @@ export type Cached = Pick<KvCache, 'device' | 'dtype'> & {
   readonly layout: Pick<KvLayout, 'headDim' | 'kvHeads'>;
 };
 
-/** Name of the way in which steps attend: a kernel, and the most query vectors that share a read of the keys. */
+/** The kernel for a task or a step of so many query vectors: the smallest that holds them, else the largest. */
+export function kernelFor(kernels: readonly AttendKernel[], count: number): AttendKernel | undefined {
+  return kernels.find(({ vectors }) => vectors >= count) ?? kernels.at(-1);
+}
+
+/** Name of the way in which steps attend, and the most query vectors that share a read of the keys. */
 export function attentionVariant(cache: Cached): string {
   const { name, many } = attendVariant(cache);
-  return `${name}${many.vectors}`;
+  return `${name}${many.at(-1)?.vectors ?? 0}`;
 }
 
 /** The variant for a cache: what its device's tier has, as far as element type and head size suit it. */
@@ -83,79 +85,85 @@ export function attendVariant(cache: Cached): AttendVariant {
 }
 
 function threadVariant({ dtype }: Cached): AttendVariant {
-  return {
-    name: 'thread',
-    many: {
-      body: attendThread,
-      unit: `vec4<${dtype}>`,
-      vectors: 16,
-      extensions: [],
-      constants: { VECTORS: 16 },
-    },
+  const thread: AttendKernel = {
+    body: attendThread,
+    unit: `vec4<${dtype}>`,
+    vectors: 16,
+    extensions: [],
+    constants: { VECTORS: 16 },
   };
+  return { name: 'thread', many: [thread], few: [] };
 }
 
-/** Attention by subgroup matrices; undefined where subgroups, element type, head size or workgroup memory do not suit it. */
+/**
+ * Attention by subgroup matrices; undefined where subgroups, element type, head size or workgroup memory do not suit it.
+ * @param layouts default: those that were measured best.
+ * @param workgroups of one layer that long stretches are split into.
+ */
 export function matrixVariant(
   cache: Cached,
-  shape: MatrixLayout = matrixLayout,
+  layouts: readonly MatrixLayout[] = matrixLayouts,
+  workgroups: number = matrixWorkgroups,
 ): AttendVariant | undefined {
-  const { device, dtype, layout } = cache;
-  const { vectors, shares, keys, few, fewSubgroups, workgroups } = shape;
-  const fits =
-    matrixBytes(shape, layout.headDim) <= device.gpu.limits.maxComputeWorkgroupStorageSize &&
-    (2 * vectors * shares) % device.info.subgroupMaxSize === 0 &&
-    keys % (8 * shares) === 0; // an invocation softens four keys of a round, or more
-  if (dtype !== 'f16' || layout.headDim % 16 !== 0 || !fits) return undefined;
+  const { headDim, kvHeads } = cache.layout;
+  const many = layouts.filter((layout) => suits(cache, layout)).map(matrixKernel);
+  if (cache.dtype !== 'f16' || headDim % 16 !== 0 || many.length === 0) return undefined;
+  const parts = Math.max(1, Math.floor(workgroups / kvHeads));
+  return { name: 'matrix', many, few: fewKernels(cache), parts };
+}
+
+function suits({ device: { gpu, info }, layout: { headDim } }: Cached, layout: MatrixLayout): boolean {
+  const { vectors, shares, keys } = layout;
+  return (
+    matrixBytes(layout, headDim) <= gpu.limits.maxComputeWorkgroupStorageSize &&
+    (2 * vectors * shares) % info.subgroupMaxSize === 0 &&
+    keys % (8 * shares) === 0 // an invocation softens four keys of a round, or more
+  );
+}
+
+/** Nothing is written to the cache: but where it could be, compilers do not move its loads to the end of a round. */
+function matrixKernel({ vectors, shares, keys }: MatrixLayout): AttendKernel {
   return {
-    name: 'matrix',
-    many: {
-      body: attendTasks + attendMatrix,
-      unit: 'vec4u',
-      vectors,
-      extensions: matrixExtensions,
-      constants: { VECTORS: vectors, SHARES: shares, KEYS: keys },
-    },
-    few: fewKernel(cache, few, fewSubgroups),
-    parts: Math.max(1, Math.floor(workgroups / layout.kvHeads)),
+    body: attendTasks + attendMatrix,
+    unit: 'vec4u',
+    access: 'read_write',
+    vectors,
+    extensions: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
+    constants: { VECTORS: vectors, SHARES: shares, KEYS: keys },
   };
 }
 
 /**
  * Attention by FMA: for every GPU, element type and head size.
- * @param most tasks of up to so many query vectors go without a tile. Default 4.
+ * @param few kernels for few query vectors. Default: those that the device has.
  */
-export function tileVariant(cache: Cached, most: number = 4): AttendVariant {
+export function tileVariant(cache: Cached, few: readonly AttendKernel[] = fewKernels(cache)): AttendVariant {
   const { dtype, layout } = cache;
   // At head size 256 a tile of 8 query vectors fills half of the 16 KiB of workgroup memory.
   const vectors = layout.headDim > 128 ? 8 : 16;
   const keys = tileKeys(vectors, layout.headDim, bytesPerElement[dtype]);
-  return {
-    name: 'tile',
-    many: {
-      body: attendTasks + attendTile,
-      unit: `vec4<${dtype}>`,
-      vectors,
-      extensions: [],
-      constants: { VECTORS: vectors, KEYS: keys },
-    },
-    few: fewKernel(cache, most, 4),
+  const tile: AttendKernel = {
+    body: attendTasks + attendTile,
+    unit: `vec4<${dtype}>`,
+    vectors,
+    extensions: [],
+    constants: { VECTORS: vectors, KEYS: keys },
   };
+  return { name: 'tile', many: [tile], few };
 }
 
-/** Attention for up to `most` query vectors, which is fewer where heads are large; none where subgroups are smaller than a team. */
-function fewKernel({ device, dtype, layout }: Cached, most: number, subgroups: number): AttendKernel | undefined {
+/** Attention for few query vectors, fewer where heads are large; none where subgroups are smaller than a team. */
+function fewKernels({ device, dtype, layout }: Cached): AttendKernel[] {
   const join = device.tier.reduce === 'subgroup' ? joinOf(device.info) : 0;
-  const vectors = Math.min(most, layout.headDim > 128 ? 2 : 4); // what registers hold
-  if (join === 0 || vectors === 0) return undefined;
+  if (join === 0) return [];
   const halved = dtype === 'f16' && layout.headDim % 8 === 0;
-  return {
+  return (layout.headDim > 128 ? [2] : [2, 4]).map((vectors) => ({
     body: (halved ? halfUnits : quadUnits) + attendTasks + attendFew,
     unit: halved ? 'vec4u' : `vec4<${dtype}>`,
-    vectors,
+    vectors, // what registers hold
     extensions: ['subgroups'],
-    constants: { FEW: vectors, JOIN: join, WIDTH: 32 * subgroups },
-  };
+    constants: { FEW: vectors, JOIN: join },
+  }));
 }
 
 /** Invocations that can shuffle with each other: 32 or 16, as every subgroup has; 0 where they are smaller than a team. */

@@ -19,8 +19,11 @@ export interface Tiling {
   readonly chunk: number;
   /** Parts that a long stretch is split into, at most. Default: as many as it has chunks. */
   readonly parts?: number;
-  /** Query vectors (rows × query heads per key/value head) in a task. */
-  readonly vectors: number;
+  /**
+   * Query vectors (rows × query heads per key/value head) in a task, at most: the first of these that holds all of a
+   * stretch, else the last.
+   */
+  readonly vectors: readonly number[];
   /** Tasks of up to so many query vectors are listed apart: another kernel takes them. Default 0. */
   readonly few?: number;
   /**
@@ -190,12 +193,13 @@ function rowTiles(stretch: Stretch, share: number, { vectors, reading }: Tiling)
     reading === 'shared' ? [{ firstRow: stretch.firstRow, rows: stretch.rows }] : stretch.sequences;
   return ranges.flatMap((range, order) => {
     const begin = (range.firstRow - stretch.firstRow) * share;
-    const end = begin + range.rows * share;
-    const tiles: { first: number; count: number; order: number }[] = [];
-    for (let first = begin; first < end; first += vectors) {
-      tiles.push({ first, count: Math.min(vectors, end - first), order });
-    }
-    return tiles;
+    const all = range.rows * share;
+    const most = vectors.find((size) => size >= all) ?? vectors.at(-1) ?? all;
+    return Array.from({ length: Math.ceil(all / most) }, (_, i) => ({
+      first: begin + i * most,
+      count: Math.min(most, all - i * most),
+      order,
+    }));
   });
 }
 

@@ -1,7 +1,7 @@
-import type { LayerKv } from '@ensample/kv-cache';
+import type { KvCache, LayerKv } from '@ensample/kv-cache';
 import { onEmulated } from '@ensample/testing';
 import { expect, test } from 'vitest';
-import { attentionVariant } from '../src/index.ts';
+import { attentionVariant, matrixVariant, type MatrixLayout } from '../src/index.ts';
 import { windowed, World, type Entry, type HeadShape, type WorldOptions } from './world.ts';
 
 const everything: readonly LayerKv[] = [{ kind: 'full', kvSource: 0 }];
@@ -43,10 +43,19 @@ await onEmulated('f16', (device) => {
   );
 });
 
+/** Layouts of smaller tiles: of two subgroups that share 16 vectors, for one of which 80 columns are uneven, and of one each. */
+const layouts: Readonly<Record<number, MatrixLayout>> = {
+  32: { vectors: 32, shares: 1, keys: 32 },
+  80: { vectors: 16, shares: 2, keys: 16 },
+  128: { vectors: 32, shares: 2, keys: 16 },
+};
+
 await onEmulated('matrix', (device) => {
   test.each(shapes)('$heads query and $kvHeads key/value heads of $headDim', async (shape) => {
-    const world = new World(device(), { ...shape, attention: { chunk: 64 } });
-    expect(attentionVariant(world.cache)).toBe('matrix16');
+    const layout = layouts[shape.headDim];
+    const variant = (cache: KvCache) => matrixVariant(cache, layout && [layout]);
+    const world = new World(device(), { ...shape, variant, attention: { chunk: 64 } });
+    expect(attentionVariant(world.cache)).toBe('matrix64');
     await story(world);
     world.destroy();
   });
@@ -73,7 +82,8 @@ await onEmulated('matrix', (device) => {
 
   // Integers, so that large scores are exact in f16 as well.
   test('scores that grow: what was added up before is scaled down', async () => {
-    const world = new World(device(), { heads: 3, kvHeads: 1, headDim: 64 });
+    const variant = (cache: KvCache) => matrixVariant(cache, [{ vectors: 16, shares: 2, keys: 32 }]);
+    const world = new World(device(), { heads: 3, kvHeads: 1, headDim: 64, variant });
     const entry = world.open();
     const step = (rows: number, scale: number) =>
       world.step(

@@ -37,7 +37,7 @@ function samples(cache: KvCache, n: number): Sequence[] {
   return all;
 }
 
-const tile = { chunk: 128, vectors: 16 } as const;
+const tile = { chunk: 128, vectors: [16] } as const;
 
 describe('bytes read', () => {
   // A token has 2 · 2 heads · 32 · 4 bytes a layer. Positions 24 to 39 of the prompt are in the window's pages.

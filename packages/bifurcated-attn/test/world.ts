@@ -19,7 +19,7 @@ import {
 } from '@ensample/testing';
 import { expect } from 'vitest';
 import { KvCache, type KvCacheOptions, type LayerKv, type Sequence } from '@ensample/kv-cache';
-import { Attention, type AttentionOptions } from '../src/index.ts';
+import { Attention, type AttendVariant, type AttentionOptions } from '../src/index.ts';
 
 /** Heads of a model. */
 export interface HeadShape {
@@ -57,7 +57,9 @@ export interface WorldOptions extends HeadShape {
   /** Default: all positions, a window of 16, and one that reuses the window's. */
   readonly layers?: readonly LayerKv[];
   readonly cache?: KvCacheOptions;
-  readonly attention?: Omit<AttentionOptions, 'heads'>;
+  readonly attention?: Omit<AttentionOptions, 'heads' | 'variant'>;
+  /** Default: the device's. */
+  readonly variant?: (cache: KvCache) => AttendVariant | undefined;
   /** Element type of results. Default f32. */
   readonly results?: Operand;
   /** Pages of each kind that are made ready. Default 120. */
@@ -84,7 +86,7 @@ export class World {
   #recording: { version: number; recording: Recording } | undefined;
 
   constructor(device: Device, options: WorldOptions) {
-    const { cache, attention, layers = mixed, pages = 120, results = 'f32' } = options;
+    const { cache, layers = mixed, pages = 120, results = 'f32' } = options;
     const { heads, kvHeads, headDim } = options;
     this.layers = layers;
     this.#shape = options;
@@ -96,6 +98,8 @@ export class World {
     );
     this.cache.ensure(this.cache.kinds.map(() => pages));
     this.#poison();
+    const variant = options.variant?.(this.cache);
+    const attention = { ...options.attention, ...(variant && { variant }) };
     this.attention = new Attention(this.cache, { heads, workgroups: 3, ...attention });
     this.#batch = this.#scope.own(createBatch(device, capacity));
     const still = Float32Array.from({ length: positions * headDim }, (_, i) => 1 - (i % 2));

@@ -2,7 +2,8 @@ import { invariant, type Device, type GpuTensor, type Grid, type Kernel, type Pa
 
 /**
  * A pass that keeps the kernels that are run in it, each once, to compile them on a null device that claims the limits of a
- * larger one: shaders are compiled in full, and Dawn says how much workgroup memory a kernel takes that has too little there.
+ * larger one: shaders are compiled in full, and Dawn says how much workgroup memory a kernel takes that has too little there,
+ * or that its workgroups are no multiple of a subgroup.
  */
 export class KernelCheck implements Pass {
   readonly device: Device;
@@ -39,8 +40,11 @@ export class KernelCheck implements Pass {
       return undefined;
     } catch (error) {
       const { message } = error as Error;
+      const { gpu, info } = this.device;
       const bytes = Number(/workgroup storage \((\d+) bytes\)/.exec(message)?.[1] ?? Infinity);
-      return bytes <= this.device.gpu.limits.maxComputeWorkgroupStorageSize ? undefined : message;
+      const width = Number(/workgroup_size \((\d+)\) must be a multiple/.exec(message)?.[1]);
+      const fits = bytes <= gpu.limits.maxComputeWorkgroupStorageSize || width % info.subgroupMaxSize === 0;
+      return fits ? undefined : message;
     }
   }
 }

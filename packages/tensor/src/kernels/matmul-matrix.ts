@@ -57,6 +57,7 @@ const one: ProductLayout = {
 const two: ProductLayout = { ...one, rowTiles: 2, ahead: 2 };
 const four: ProductLayout = { ...one, rowTiles: 2, rowGroups: 2 };
 const eight: ProductLayout = { ...one, rowTiles: 4, rowGroups: 2 };
+const wide: ProductLayout = { ...eight, columnTiles: 2 };
 
 /** From so many outputs on a product has workgroups enough for a large GPU, and for most of one. */
 const [many, several] = [16384, 8192];
@@ -71,11 +72,12 @@ export const matrixLayouts: readonly (MatrixUse & { readonly layout: ProductLayo
   { most: 32, outputs: several, layout: { ...two, slices: 2 } },
   { most: 32, layout: { ...one, splits: 4 } },
   { most: 32, layout: two },
-  { most: 64, outputs: several, layout: { ...two, ahead: 1 } },
+  { most: 64, outputs: several, layout: { ...one, rowTiles: 4, ahead: 2 } },
   { most: 64, layout: { ...four, slices: 4 } },
   { most: 64, layout: four },
+  { most: 128, outputs: many, layout: wide },
   { most: 128, layout: { ...eight, slices: 4 } },
-  { most: Infinity, layout: { ...eight, columnTiles: 2 } },
+  { most: Infinity, layout: wide },
 ];
 
 /** Elements that the sums of a shared product take; 0 where it is better not shared: many outputs fill a GPU by themselves. */

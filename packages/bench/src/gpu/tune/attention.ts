@@ -11,18 +11,18 @@ const counts = [16, 1, 32, 2, 4];
 /** Bytes of keys and values that layers have together, so that none are in a cache when it is their turn again. */
 const poolBytes = 400e6;
 
-const allChoices: Choices<MatrixLayout> = {
+/** A layout, and the workgroups that long stretches are split into. */
+interface Layout extends MatrixLayout {
+  readonly workgroups: number;
+}
+
+const allChoices: Choices<Layout> = {
   vectors: [16, 32, 64],
   shares: [1, 2, 4],
   keys: [16, 32],
-  few: [2],
-  fewSubgroups: [4],
-  workgroups: [256, 384, 512, 640, 768, 896, 1024],
+  workgroups: [256, 384, 512, 640, 768, 1024],
 };
-const start: MatrixLayout = {
-  ...{ vectors: 16, shares: 2, keys: 16 },
-  ...{ few: 2, fewSubgroups: 4, workgroups: 768 },
-};
+const start: Layout = { vectors: 16, shares: 2, keys: 16, workgroups: 512 };
 
 /** Looks for the best layout of attention on subgroup matrices. */
 export function attentionTuning({ shapes, contexts, n = counts }: GpuOptions): Job[] {
@@ -45,7 +45,7 @@ export async function tuneAttention(
   bench: Bench,
   one: Case,
   n: readonly number[],
-  choices: Choices<MatrixLayout> = allChoices,
+  choices: Choices<Layout> = allChoices,
 ): Promise<void> {
   expectMatrixTier(bench);
   const { device } = bench;
@@ -71,7 +71,7 @@ async function tune(
   bench: Bench,
   one: Case & { readonly n: number },
   step: AttentionStep,
-  choices: Choices<MatrixLayout>,
+  choices: Choices<Layout>,
 ): Promise<void> {
   const { report } = bench;
   const add = async (way: string, variant?: AttendVariant): Promise<number> => {
@@ -83,7 +83,8 @@ async function tune(
   for (const [kernel, us] of Object.entries(await step.parts(bench)))
     await report.add({ section: 'tune', ...one, way: `now, ${kernel} alone`, us });
   await search(bench, { start, choices, now }, async (layout) => {
-    const variant = matrixVariant(step.cache, layout);
+    const { workgroups, ...shape } = layout;
+    const variant = matrixVariant(step.cache, [shape], workgroups);
     return variant && add(nameOf(layout), variant);
   });
 }
