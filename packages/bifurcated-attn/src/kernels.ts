@@ -42,8 +42,8 @@ export interface MatrixLayout {
 /** Measured on an H100 (docs/performance-log.md). */
 const matrixLayouts: readonly MatrixLayout[] = [
   { vectors: 16, shares: 2, keys: 16 },
-  { vectors: 32, shares: 1, keys: 16 },
-  { vectors: 64, shares: 1, keys: 16 },
+  { vectors: 32, shares: 2, keys: 16 },
+  { vectors: 64, shares: 1, keys: 32 },
 ];
 /** Workgroups of one layer that long stretches are split into. */
 const matrixWorkgroups = 512;

@@ -45,7 +45,7 @@ await onEmulated('f16', (device) => {
 
 /** Layouts of smaller tiles: of two subgroups that share 16 vectors, for one of which 80 columns are uneven, and of one each. */
 const layouts: Readonly<Record<number, MatrixLayout>> = {
-  32: { vectors: 32, shares: 1, keys: 32 },
+  32: { vectors: 32, shares: 1, keys: 16 },
   80: { vectors: 16, shares: 2, keys: 16 },
   128: { vectors: 32, shares: 2, keys: 16 },
 };

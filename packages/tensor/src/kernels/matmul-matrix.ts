@@ -72,7 +72,8 @@ export const matrixLayouts: readonly (MatrixUse & { readonly layout: ProductLayo
   { most: 32, outputs: several, layout: { ...two, slices: 2 } },
   { most: 32, layout: { ...one, splits: 4 } },
   { most: 32, layout: two },
-  { most: 64, outputs: several, layout: { ...one, rowTiles: 4, ahead: 2 } },
+  { most: 64, outputs: many, layout: { ...one, rowTiles: 4, splits: 2 } },
+  { most: 64, outputs: several, layout: { ...two, ahead: 1 } },
   { most: 64, layout: { ...four, slices: 4 } },
   { most: 64, layout: four },
   { most: 128, outputs: many, layout: wide },
@@ -256,6 +257,7 @@ export const matrixVariants: readonly Variant[] = [
   rowProduct(1),
   rowProduct(2, { formats: ['f32', 'f16', 'int8'] }),
   rowProduct(2, { formats: ['int4'], outputs: 4 }),
-  rowProduct(4, { formats: ['int8', 'int4'], outputs: 4 }),
+  rowProduct(4, { formats: ['int8'], outputs: 2 }),
+  rowProduct(4, { formats: ['int4'], outputs: 4 }),
   ...matrixLayouts.map(({ layout, ...use }) => matrixProduct(layout, use)),
 ];
