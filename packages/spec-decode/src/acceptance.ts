@@ -2,6 +2,7 @@ import {
   orderedChunk,
   philoxChunk,
   reducingKernel,
+  rowLanes,
   sequenceChunk,
   type Batch,
   type GpuTensor,
@@ -60,7 +61,9 @@ export const rejection: AcceptanceRule = {
   judge(pass, { laws, batch, sequences, states, history, logits, adjusted, picks }, shape) {
     const { vocab, rows, model } = shape;
     // Without a draft model no guess has a law; the binding still wants a buffer.
-    const constants = { VOCAB: vocab, GUESSES: laws?.guesses ?? 1, MODEL: laws ? model : 0 };
+    const guesses = laws?.guesses ?? 1;
+    const lanes = rowLanes(pass.device, vocab);
+    const constants = { VOCAB: vocab, GUESSES: guesses, MODEL: laws ? model : 0, REDUCE_WIDTH: lanes };
     const chunks = [sequenceChunk, philoxChunk, orderedChunk, lawChunk, rejectBody];
     const code = reducingKernel(pass.device.tier, 'reject', { constants }, ...chunks);
     const tensors = {

@@ -2,6 +2,7 @@ import {
   kernel,
   orderedChunk,
   reducingKernel,
+  rowLanes,
   sequenceChunk,
   type Batch,
   type GpuTensor,
@@ -42,7 +43,7 @@ export function keepLaw(
   { vocab, samples }: { vocab: number; samples: number },
 ): void {
   const { batch, sequences, states, adjusted, picks, laws } = tensors;
-  const constants = { VOCAB: vocab, GUESSES: laws.guesses };
+  const constants = { VOCAB: vocab, GUESSES: laws.guesses, REDUCE_WIDTH: rowLanes(pass.device, vocab) };
   const chunks = [sequenceChunk, orderedChunk, lawChunk, keepLawBody];
   const code = reducingKernel(pass.device.tier, 'keep_law', { constants }, ...chunks);
   pass.run(code, { batch, sequences, states, adjusted, picks, laws: laws.tensor }, [samples]);

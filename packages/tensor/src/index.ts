@@ -44,7 +44,7 @@ export {
   type WeightFormat,
 } from './kernels/matrix.ts';
 export { narrowChunk, operandPrelude, type Operand } from './kernels/operand.ts';
-export { reducingKernel } from './kernels/reduce.ts';
+export { reducingKernel, rowLanes } from './kernels/reduce.ts';
 export {
   adjust,
   encodeSequence,

@@ -44,7 +44,10 @@ const products: readonly Product[] = [
 const outputsOf = (store: Store) => (store === 'gated' ? 102 : 101);
 
 /** Formats that variants are not for. */
-const refusals: Readonly<Record<string, readonly WeightFormat[]>> = { row4: ['f32', 'f16'] };
+const refusals: Readonly<Record<string, readonly WeightFormat[]>> = {
+  ...{ row1x2: ['f32', 'f16', 'int8'], row2: ['int4'], row2x4: ['f32', 'f16', 'int8'] },
+  ...{ row4x2: ['f32', 'f16', 'int4'], row4x4: ['f32', 'f16', 'int8'] },
+};
 
 /** Row capacities and columns to try a variant with; those that it takes are. */
 const capacities = [1, 2, 7, 16, 17, 32, 50, 64, 128, 130];

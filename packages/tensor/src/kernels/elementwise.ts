@@ -1,11 +1,10 @@
-import type { Device } from '../device.ts';
 import { kernel } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import { embedBody, rmsNormHead, rmsNormOnce, rmsNormTwice, ropeBody } from './elementwise.wgsl.ts';
 import { decodeQuad, type Matrix } from './matrix.ts';
 import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
-import { reducingKernel } from './reduce.ts';
+import { reducingKernel, rowLanes } from './reduce.ts';
 
 /**
  * Rows of a step, as kernels read them: `[1 + capacity]` of `vec4u`. Entry 0 is `(rows, …)`; entry
@@ -39,19 +38,12 @@ export function rmsNorm(
   { width, eps, rows }: { width: number; eps: number; rows: number },
 ): void {
   const { tier } = pass.device;
-  const lanes = normWidth(pass.device, width);
+  const lanes = Math.min(512, rowLanes(pass.device, width)); // more would have less than two vectors each
   const constants = { WIDTH: width, EPS: eps.toExponential() + 'f', REDUCE_WIDTH: lanes };
   const prelude = { ...operandPrelude({ Y: y.dtype }), constants };
   const body = lanes < 128 ? rmsNormTwice : rmsNormOnce;
   const code = reducingKernel(tier, 'rms_norm', prelude, narrowChunk[y.dtype], rmsNormHead, body);
   pass.run(code, { batch, x, weight, y }, [rows]);
-}
-
-/** Invocations for a row of a norm: on a GPU as many as have two vectors of it each, up to 512. */
-function normWidth({ tier, gpu }: Device, width: number): number {
-  if (tier.reduceWidth < 128) return tier.reduceWidth;
-  const wanted = 2 ** Math.ceil(Math.log2(width / 8));
-  return Math.min(Math.max(wanted, tier.reduceWidth), 512, gpu.limits.maxComputeInvocationsPerWorkgroup);
 }
 
 /** Shape of the heads that {@link rope} turns. */

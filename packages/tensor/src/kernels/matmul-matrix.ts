@@ -72,7 +72,7 @@ export const matrixLayouts: readonly (MatrixUse & { readonly layout: ProductLayo
   { most: 32, outputs: several, layout: { ...two, slices: 2 } },
   { most: 32, layout: { ...one, splits: 4 } },
   { most: 32, layout: two },
-  { most: 64, outputs: many, layout: { ...one, rowTiles: 4, splits: 2 } },
+  { most: 64, outputs: many, layout: { ...one, rowTiles: 4, columnGroups: 2, ahead: 2 } },
   { most: 64, outputs: several, layout: { ...two, ahead: 1 } },
   { most: 64, layout: { ...four, slices: 4 } },
   { most: 64, layout: four },
@@ -120,7 +120,7 @@ export interface RowUse {
 
 /** Products of up to `rows` rows, so few that multiplying is cheap. Subgroups of 32. */
 export function rowProduct(rows: number, { formats, outputs = 1 }: RowUse = {}): Variant {
-  const name = `row${rows}`;
+  const name = `row${rows}${outputs > 1 ? `x${outputs}` : ''}`;
   const code = ({ format, store, x, y }: Product): Kernel =>
     kernel(
       `matmul_${name}_${format}`,

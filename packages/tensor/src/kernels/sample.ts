@@ -2,7 +2,7 @@ import { kernel } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
-import { reducingKernel } from './reduce.ts';
+import { reducingKernel, rowLanes } from './reduce.ts';
 import {
   adjustBody,
   orderedChunk,
@@ -94,7 +94,9 @@ export function sample(
   { vocab, rows }: { vocab: number; rows: number },
 ): void {
   const chunks = [sequenceChunk, philoxChunk, orderedChunk, sampleBody];
-  const code = reducingKernel(pass.device.tier, 'sample', { constants: { VOCAB: vocab } }, ...chunks);
+  const lanes = rowLanes(pass.device, vocab);
+  const constants = { VOCAB: vocab, REDUCE_WIDTH: lanes, COPIES: lanes < 128 ? 1 : 8 };
+  const code = reducingKernel(pass.device.tier, 'sample', { constants }, ...chunks);
   pass.run(code, { ...tensors }, [rows]);
 }
 

@@ -90,8 +90,16 @@ export const sampleBody = /* wgsl */ `
 
 const LOWEST = -3.4e38;
 const MASS = 1073741824.0;
-var<workgroup> histogram: array<atomic<u32>, 256>;
+const STEP = 4u * REDUCE_WIDTH;                                       // logits of a round: four of each invocation at once
+var<workgroup> histogram: array<atomic<u32>, 256u * COPIES>;          // most logits share few exponents: invocations take turns
+var<workgroup> totals: array<u32, 256>;
 var<workgroup> selection: vec2u;
+
+// Where logits i, i + REDUCE_WIDTH, … are; those past the last have no place of their own.
+fn places(i: u32) -> vec4u { return min(i + REDUCE_WIDTH * vec4u(0u, 1u, 2u, 3u), vec4u(VOCAB - 1u)); }
+fn are_there(i: u32) -> vec4<bool> { return i + REDUCE_WIDTH * vec4u(0u, 1u, 2u, 3u) < vec4u(VOCAB); }
+fn adjusted_at(at: vec4u) -> vec4f { return vec4f(adjusted[at.x], adjusted[at.y], adjusted[at.z], adjusted[at.w]); }
+fn logits_at(at: vec4u) -> vec4f { return vec4f(logits[at.x], logits[at.y], logits[at.z], logits[at.w]); }
 
 // The largest key such that the tokens from it up weigh at least \`wanted\`: one each, or their mass.
 fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32, mass: f32) -> u32 {
@@ -100,25 +108,34 @@ fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32
   for (var byte = 0u; byte < 4u; byte++) {
     let shift = 24u - 8u * byte;
     let known = select(0xffffffffu << ((shift + 8u) & 31u), 0u, byte == 0u);
-    for (var i = lane; i < 256u; i += REDUCE_WIDTH) { atomicStore(&histogram[i], 0u); }
+    for (var i = lane; i < 256u * COPIES; i += REDUCE_WIDTH) { atomicStore(&histogram[i], 0u); }
     workgroupBarrier();
-    for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) {
-      let value = adjusted[base + i];
-      let key = ordered(value);
-      if (key >= floor && (key & known) == prefix) {
-        var weight = 1u;
-        if (mass > 0.0) { weight = u32(exp((value - top) * scale) * mass + 0.5); }
-        if (weight > 0u) { atomicAdd(&histogram[(key >> shift) & 255u], weight); }
+    for (var i = lane; i < VOCAB; i += STEP) {
+      let values = adjusted_at(base + places(i));
+      let there = are_there(i);
+      for (var c = 0u; c < 4u; c++) {
+        let key = ordered(values[c]);
+        if (there[c] && key >= floor && (key & known) == prefix) {
+          var weight = 1u;
+          if (mass > 0.0) { weight = u32(exp((values[c] - top) * scale) * mass + 0.5); }
+          if (weight > 0u) { atomicAdd(&histogram[((key >> shift) & 255u) * COPIES + lane % COPIES], weight); }
+        }
       }
+    }
+    workgroupBarrier();
+    for (var bin = lane; bin < 256u; bin += REDUCE_WIDTH) {
+      var held = 0u;
+      for (var copy = 0u; copy < COPIES; copy++) { held += atomicLoad(&histogram[bin * COPIES + copy]); }
+      totals[bin] = held;
     }
     workgroupBarrier();
     if (lane == 0u) {
       var bin = 255u;
-      var held = atomicLoad(&histogram[bin]);
+      var held = totals[bin];
       while (held < remaining && bin > 0u) {
         remaining -= held;
         bin--;
-        held = atomicLoad(&histogram[bin]);
+        held = totals[bin];
       }
       selection = vec2u(prefix | (bin << shift), remaining);
     }
@@ -131,9 +148,12 @@ fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32
 
 fn sum_exp(base: u32, lane: u32, floor: u32, scale: f32, top: f32) -> f32 {
   var sum = 0.0;
-  for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) {
-    let value = adjusted[base + i];
-    if (ordered(value) >= floor) { sum += exp((value - top) * scale); }
+  for (var i = lane; i < VOCAB; i += STEP) {
+    let values = adjusted_at(base + places(i));
+    let there = are_there(i);
+    for (var c = 0u; c < 4u; c++) {
+      if (there[c] && ordered(values[c]) >= floor) { sum += exp((values[c] - top) * scale); }
+    }
   }
   return reduce_add4(vec4f(sum), lane).x;
 }
@@ -147,13 +167,19 @@ fn run(group: vec3u, lane: u32) {
 
   // Largest logits, of the model's own and of the adjusted ones, and the model's log-sum-exp.
   var largest = vec4f(LOWEST);
-  for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) {
-    largest = max(largest, vec4f(logits[base + i], adjusted[base + i], 0.0, 0.0));
+  for (var i = lane; i < VOCAB; i += STEP) {
+    let own = logits_at(base + places(i));
+    let after = adjusted_at(base + places(i));
+    let most = max(max(vec2f(own.x, after.x), vec2f(own.y, after.y)), max(vec2f(own.z, after.z), vec2f(own.w, after.w)));
+    largest = max(largest, vec4f(most, 0.0, 0.0));
   }
   let tops = reduce_max4(largest, lane);
-  var sum = 0.0;
-  for (var i = lane; i < VOCAB; i += REDUCE_WIDTH) { sum += exp(logits[base + i] - tops.x); }
-  let log_sum = tops.x + log(reduce_add4(vec4f(sum), lane).x);
+  var sums = vec4f();
+  for (var i = lane; i < VOCAB; i += STEP) {
+    sums += select(vec4f(), exp(logits_at(base + places(i)) - tops.x), are_there(i));
+  }
+  let sum = reduce_add4(sums, lane);
+  let log_sum = tops.x + log(sum.x + sum.y + sum.z + sum.w);
 
   var floor = 0u;
   if (!greedy) {
@@ -173,17 +199,15 @@ fn run(group: vec3u, lane: u32) {
   var best = LOWEST;
   var token = 0u;
   for (var quad = lane; quad < (VOCAB + 3u) / 4u; quad += REDUCE_WIDTH) {
+    let ids = 4u * quad + vec4u(0u, 1u, 2u, 3u);
+    let values = adjusted_at(base + min(ids, vec4u(VOCAB - 1u)));
     var bits = vec4u();
     var drawn = greedy;
     for (var j = 0u; j < 4u; j++) {
-      let i = 4u * quad + j;
-      if (i < VOCAB) {
-        let value = adjusted[base + i];
-        if (ordered(value) >= floor) {
-          if (!drawn) { bits = philox(vec4u(quad, row.y + 1u, 0u, 0u), sequences[row.w].seed); drawn = true; }
-          let score = select((value - tops.y) * scale + gumbel(bits[j]), value, greedy);
-          if (score > best) { best = score; token = i; }
-        }
+      if (ids[j] < VOCAB && ordered(values[j]) >= floor) {
+        if (!drawn) { bits = philox(vec4u(quad, row.y + 1u, 0u, 0u), sequences[row.w].seed); drawn = true; }
+        let score = select((values[j] - tops.y) * scale + gumbel(bits[j]), values[j], greedy);
+        if (score > best) { best = score; token = ids[j]; }
       }
     }
   }
