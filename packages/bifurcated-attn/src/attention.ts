@@ -33,8 +33,8 @@ export interface AttentionOptions {
   /** Keys in a task, a multiple of the cache's `pageTokens`. Default 128; longer where partial results grow too large. */
   readonly chunk?: number;
   /**
-   * Workgroups that share a layer's tasks, per key/value head. Default: enough to fill a large GPU (1024 in all), or
-   * one per row on CPU drivers.
+   * Workgroups that share a layer's tasks. Default: as many as a large GPU can have busy (2048), or one per row and
+   * key/value head on CPU drivers.
    */
   readonly workgroups?: number;
   /** A way to attend that suits the cache. Default: what was measured best on its device. To measure others, see {@link matrixVariant}. */
@@ -201,7 +201,7 @@ export class Attention {
     pass.run(this.#mergeKernel(layer, y.dtype), { batch, plan, partial, log_sums, y }, grid);
   }
 
-  /** Workgroups stride over the tasks, so that a recording serves any plan. */
+  /** Workgroups stride over the tasks, so that a recording serves any plan; those that have none come last. */
   #groups(rows: number): number {
     if (this.#workgroups !== undefined) return this.#workgroups;
     const { kvHeads } = this.cache.layout;

@@ -56,8 +56,7 @@ function matrixBytes({ vectors, shares, keys }: MatrixLayout, headDim: number): 
 
 /** Keys of a round of `attendTile`: what fits in the 16 KiB of workgroup memory that every device has, up to 32. */
 function tileKeys(vectors: number, headDim: number, elementBytes: number): number {
-  const bytes = (keys: number) =>
-    4 * vectors * (headDim + keys + 3) + keys * (headDim + 4) * elementBytes;
+  const bytes = (keys: number) => 4 * vectors * (headDim + keys + 3) + keys * (headDim + 4) * elementBytes;
   return [32, 16, 8].find((keys) => bytes(keys) <= 2 ** 14) ?? 4;
 }
 

@@ -30,7 +30,7 @@ export {
   type ProductLayout,
   type RowUse,
 } from './kernels/matmul-matrix.ts';
-export { teamProduct, type TeamLayout, type TeamUse } from './kernels/matmul-team.ts';
+export { teamProduct, type TeamLayout } from './kernels/matmul-team.ts';
 export type { Product, ProductShape, Store, Variant } from './kernels/product.ts';
 export {
   columnMultiple,

@@ -1,11 +1,4 @@
-import {
-  matmul,
-  teamProduct,
-  type Device,
-  type Matrix,
-  type Operand,
-  type WeightFormat,
-} from '@ensample/tensor';
+import { matmul, type Device, type Matrix, type Operand, type WeightFormat } from '@ensample/tensor';
 import {
   expectNoErrors,
   expectNothingAllocated,

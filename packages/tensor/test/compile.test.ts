@@ -84,10 +84,11 @@ describe.each(Object.keys(tiers) as TierName[])('every kernel of tier %s compile
     };
     tally(recorder, adjusting, { vocab });
     adjust(recorder, adjusting, { vocab, rows });
-    sample(recorder, { batch, sequences, logits: x, adjusted: y, picks }, { vocab, rows });
+    for (const size of [vocab, 128_000])
+      sample(recorder, { batch, sequences, logits: x, adjusted: y, picks }, { vocab: size, rows });
     const recording = await recorder.finish();
     recording.submit();
-    expect(recording.names).toEqual(['rms_norm', 'rope', 'tally', 'adjust', 'sample']);
+    expect(recording.names).toEqual(['rms_norm', 'rope', 'tally', 'adjust', 'sample', 'sample']);
     destroy();
   });
 });

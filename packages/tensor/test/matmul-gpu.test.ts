@@ -114,8 +114,7 @@ function runsOf(device: Device, variant: Variant, { format, store }: Product): R
 }
 
 test('a layout that teams do not have is refused', () => {
-  const make = (change: Partial<TeamLayout>) => () =>
-    teamProduct(4, { layout: { team: 8, outputs: 4, ...change } });
+  const make = (change: Partial<TeamLayout>) => () => teamProduct(4, { team: 8, outputs: 4, ...change });
   for (const team of [0, 12, 256]) expect(make({ team })).toThrow('power of two');
   for (const outputs of [0, 3, 2.5]) expect(make({ outputs })).toThrow('in pairs');
   for (const ahead of [0, 1.5]) expect(make({ ahead })).toThrow('one octet at once');
@@ -143,7 +142,7 @@ await onEmulated('f16', (device) => {
   test.each(layouts)('teams of $team for $outputs outputs', async (layout) => {
     const runs = [{ capacity: 6, active: 5, columns: 512 }];
     await check(device(), products[3]!, runs, (pass, tensors, { rows }) =>
-      matmul(pass, tensors, { rows, variant: teamProduct(8, { layout }) }),
+      matmul(pass, tensors, { rows, variant: teamProduct(8, layout) }),
     );
   });
 });

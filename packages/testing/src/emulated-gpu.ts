@@ -236,7 +236,9 @@ export function emulated(code: string): string {
     .replace(/subgroupMatrixLoad<(\w+), (\w+)>\(&(\w+), /g, (_, type: string, order: string, array: string) =>
       define(`${type}_${order}`, array),
     )
-    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) => define(arrayOf(code, array).element.startsWith('vec4') ? 'store_quads' : 'store', array))
+    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) =>
+      define(arrayOf(code, array).element.startsWith('vec4') ? 'store_quads' : 'store', array),
+    )
     .replace('return subgroupShuffleXor(v, mask);', 'return emulated_across(v, mask);')
     .replace(/\bsubgroup(Add|Min|Max|Any|ShuffleXor)\(/g, 'emulated_subgroup$1(')
     .replace(/; (\w+) < ([^;]+); \1\+\+\)/g, '; $1 < emulated_bound($2); $1++)')

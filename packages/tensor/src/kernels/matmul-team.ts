@@ -46,19 +46,12 @@ const octets: Readonly<Record<WeightFormat, string>> = {
   int4: octetInt4,
 };
 
-/** What {@link teamProduct} is for. */
-export interface TeamUse {
-  /** Default: all. */
-  readonly formats?: readonly WeightFormat[];
-  /** Default: by the number of outputs. */
-  readonly layout?: TeamLayout;
-}
-
 /**
  * Products of up to `rows` rows by teams of invocations, on devices whose subgroups hold one.
+ * @param layout default: by the number of outputs.
  * @throws InvalidOptionError for a layout that the kernel does not have.
  */
-export function teamProduct(rows: number, { formats, layout }: TeamUse = {}): Variant {
+export function teamProduct(rows: number, layout?: TeamLayout): Variant {
   if (layout) checkLayout(layout);
   const chosen = (device: Device, outputs: number) => {
     const possible = (layout ? [layout] : layouts).filter((one) => holds(device, one));
@@ -67,10 +60,7 @@ export function teamProduct(rows: number, { formats, layout }: TeamUse = {}): Va
   return {
     name: `team${rows}`,
     takes: (shape, device) =>
-      shape.rows <= rows &&
-      (formats?.includes(shape.format) ?? true) &&
-      shape.columns % 8 === 0 &&
-      chosen(device, shape.outputs) !== undefined,
+      shape.rows <= rows && shape.columns % 8 === 0 && chosen(device, shape.outputs) !== undefined,
     record: (pass, tensors, shape, product) => {
       const one = chosen(pass.device, shape.outputs) ?? layouts[0]!;
       pass.run(teamKernel(pass.device, rows, product, one), tensors, [groupsOf(one, shape.outputs)]);

@@ -1,16 +1,7 @@
 import type { Device } from '../device.ts';
 import { InvalidModelError } from '../errors.ts';
 import type { GpuTensor } from '../tensor.ts';
-import {
-  f16Quad,
-  f16Wide,
-  f32Quad,
-  f32Wide,
-  int4Quad,
-  int4Wide,
-  int8Quad,
-  int8Wide,
-} from './matrix.wgsl.ts';
+import { f16Quad, f16Wide, f32Quad, f32Wide, int4Quad, int4Wide, int8Quad, int8Wide } from './matrix.wgsl.ts';
 
 /** How a weight matrix is stored: plain f32, f16, or int8 or int4 in groups of 32 columns with f16 scales. */
 export type WeightFormat = 'f32' | 'f16' | 'int8' | 'int4';

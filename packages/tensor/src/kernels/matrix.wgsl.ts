@@ -117,4 +117,3 @@ fn load_scale(row: u32, i: u32) -> f32 {
   return unpack2x16float(scales[group / 2u])[group % 2u] * 0.0625;
 }
 `;
-

@@ -27,6 +27,6 @@ export function reducingKernel(
 export function rowLanes({ tier, gpu }: Device, values: number): number {
   if (tier.reduceWidth < 128) return tier.reduceWidth;
   const wanted = Math.max(tier.reduceWidth, 2 ** Math.ceil(Math.log2(values / 8)));
-  const most = tier.reduce === 'subgroup' ? 1024 : 512; // without subgroups, workgroup memory holds a vector of each
+  const most = tier.reduce === 'subgroup' ? 1024 : 256; // without subgroups, workgroup memory holds a vector of each
   return Math.min(wanted, most, gpu.limits.maxComputeInvocationsPerWorkgroup);
 }

@@ -51,7 +51,10 @@ export class AttentionStep {
   /** µs of a layer's kernels, each by itself: they read what a whole step left. */
   async parts({ options }: Bench): Promise<Record<string, number>> {
     const times: Record<string, number> = {};
-    const names = await this.#recorded(undefined, async (recording) => (await this.#results(recording), new Set(recording.names)));
+    const names = await this.#recorded(
+      undefined,
+      async (recording) => (await this.#results(recording), new Set(recording.names)),
+    );
     for (const name of names) {
       times[name] = await this.#recorded(
         undefined,
