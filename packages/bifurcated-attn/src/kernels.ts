@@ -155,11 +155,15 @@ export function tileVariant(cache: Cached, few: readonly AttendKernel[] = fewKer
 function fewKernels({ device, dtype, layout }: Cached): AttendKernel[] {
   const join = device.tier.reduce === 'subgroup' ? joinOf(device.info) : 0;
   if (join === 0) return [];
-  const halved = dtype === 'f16' && layout.headDim % 8 === 0;
-  return (layout.headDim > 128 ? [2] : [2, 4]).map((vectors) => ({
+  const { headDim } = layout;
+  const halved = dtype === 'f16' && headDim % 8 === 0;
+  const room = device.gpu.limits.maxComputeWorkgroupStorageSize;
+  const sizes = (headDim > 128 ? [2] : [2, 4]) // what registers hold
+    .filter((vectors) => vectors * (128 / join) * (4 * headDim + 12) <= room);
+  return sizes.map((vectors) => ({
     body: (halved ? halfUnits : quadUnits) + attendTasks + attendFew,
     unit: halved ? 'vec4u' : `vec4<${dtype}>`,
-    vectors, // what registers hold
+    vectors,
     extensions: ['subgroups'],
     constants: { FEW: vectors, JOIN: join },
   }));

@@ -82,5 +82,7 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
     await run(`12000>; ${main}`);
     await expect(run(`13000>; ${main}`)).rejects.toThrow('52000 bytes');
     await expect(run(`100>; ${main} fn`)).rejects.toThrow('does not compile');
+    const store = 'subgroupMatrixStore<row_major>(&room, 0u, sums, 16u);';
+    await expect(run(`256>; fn put() { ${store} } ${main}`)).rejects.toThrow('may not be aligned');
   });
 });

@@ -35,6 +35,9 @@ export class KernelCheck implements Pass {
   }
 
   async #failure(kernel: Kernel): Promise<string | undefined> {
+    const loose = looseMatrix(kernel.code);
+    if (loose)
+      return `kernel ${kernel.name}: matrices of ${loose} may not be aligned: its elements must have 16 bytes`;
     try {
       await this.device.pipeline(kernel);
       return undefined;
@@ -47,4 +50,10 @@ export class KernelCheck implements Pass {
       return fits ? undefined : message;
     }
   }
+}
+
+/** An array in workgroup memory that matrices are loaded from or stored to, but that may lie anywhere. */
+function looseMatrix(code: string): string | undefined {
+  const arrays = [...code.matchAll(/var<workgroup> (\w+): array<(?!vec4[fu])/g)].map(([, name = '']) => name);
+  return arrays.find((name) => new RegExp(`subgroupMatrix(Load|Store)<[^(]*\\(&${name},`).test(code));
 }

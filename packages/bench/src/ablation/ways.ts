@@ -71,12 +71,16 @@ const split: Way = {
     });
     const plans = [...(reading === 'shared' ? [shared] : []), ...parts].map((keep) => ({
       plan: device.upload<'u32'>('u32', [words.length], withTasks(words, lists, keep)),
-      tasks: Math.max(...lists.map(({ tasks }) => tasks.filter(keep).length)),
+      tasksOf: (name: string) =>
+        Math.max(...lists.map(({ kernel, tasks }) => (kernel === name ? tasks.filter(keep).length : 0))),
     }));
+    const { kvHeads } = cache.layout;
     return {
-      attend: (pass, { kernel, tensors, grid: [x, ...rest] }) => {
-        for (const { plan, tasks } of plans)
-          pass.run(kernel, { ...tensors, plan }, [Math.max(1, Math.min(x, tasks)), ...rest]);
+      attend: (pass, { kernel, tensors, grid: [x] }) => {
+        for (const { plan, tasksOf } of plans) {
+          const workgroups = Math.min(x, tasksOf(kernel.name) * kvHeads);
+          if (workgroups > 0) pass.run(kernel, { ...tensors, plan }, [workgroups]);
+        }
       },
       lists,
       destroy: () => plans.forEach(({ plan }) => plan.destroy()),
