@@ -70,10 +70,11 @@ export function kernelFor(kernels: readonly AttendKernel[], count: number): Atte
   return kernels.find(({ vectors }) => vectors >= count) ?? kernels.at(-1);
 }
 
-/** Name of the way in which steps attend, and the most query vectors that share a read of the keys. */
-export function attentionVariant(cache: Cached): string {
-  const { name, many } = attendVariant(cache);
-  return `${name}${many.at(-1)?.vectors ?? 0}`;
+/** Name of the way in which a step of so many query vectors of a key/value head attends, and how many it holds. */
+export function attentionVariant(cache: Cached, count: number): string {
+  const { name, many, few } = attendVariant(cache);
+  const own = few.find(({ vectors }) => vectors >= count);
+  return own ? `few${own.vectors}` : `${name}${kernelFor(many, count)?.vectors ?? 0}`;
 }
 
 /** The variant for a cache: what its device's tier has, as far as element type and head size suit it. */

@@ -36,7 +36,7 @@ await onEmulated('f16', (device) => {
     '$heads query and $kvHeads key/value heads of $headDim',
     async (shape) => {
       const world = new World(device(), { ...shape, attention: { chunk: 64 } });
-      expect(attentionVariant(world.cache)).toBe('tile16');
+      expect(attentionVariant(world.cache, 48)).toBe('tile16');
       await story(world);
       world.destroy();
     },
@@ -58,7 +58,7 @@ await onEmulated('matrix', (device) => {
     const layout = layouts[shape.headDim];
     const variant = (cache: KvCache) => smallest(matrixVariant(cache, layout && [layout]));
     const world = new World(device(), { ...shape, variant, attention: { chunk: 64 } });
-    expect(attentionVariant(world.cache)).toBe('matrix64');
+    expect(attentionVariant(world.cache, 48)).toBe('matrix64');
     await story(world);
     world.destroy();
   });

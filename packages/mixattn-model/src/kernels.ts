@@ -32,6 +32,6 @@ export function chosenKernels(
     gateUp: product(layerName(0, 'gate'), 2 * intermediateSize, hiddenSize),
     down: product(layerName(0, 'down'), hiddenSize, intermediateSize),
     head: product(tieEmbeddings ? EMBEDDING : HEAD, vocabSize, hiddenSize),
-    attention: attentionVariant(cache),
+    attention: attentionVariant(cache, (rows * heads) / kvHeads),
   };
 }
