@@ -30,7 +30,6 @@ export {
   type ProductLayout,
   type RowUse,
 } from './kernels/matmul-matrix.ts';
-export { teamProduct, type TeamLayout } from './kernels/matmul-team.ts';
 export type { Product, ProductShape, Store, Variant } from './kernels/product.ts';
 export {
   columnMultiple,

@@ -3,7 +3,6 @@ import {
   matrixProduct,
   partialSums,
   productVariant,
-  teamProduct,
   uploadMatrix,
   type Device,
   type Operands,
@@ -11,7 +10,6 @@ import {
   type ProductLayout,
   type Store,
   type WeightFormat,
-  type TeamLayout,
 } from '@ensample/tensor';
 import {
   compute,
@@ -30,6 +28,7 @@ import {
 } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
 import { matrixLayouts, matrixVariants } from '../src/kernels/matmul-matrix.ts';
+import { teamProduct, type TeamLayout } from '../src/kernels/matmul-team.ts';
 import type { Product, ProductShape, Variant } from '../src/kernels/product.ts';
 
 /** Each format once, and each store and pair of operands once: they know nothing of each other. */
@@ -112,13 +111,6 @@ function runsOf(device: Device, variant: Variant, { format, store }: Product): R
     { capacity: most, active: Math.ceil(0.6 * most), columns: more ?? fewest },
   ];
 }
-
-test('a layout that teams do not have is refused', () => {
-  const make = (change: Partial<TeamLayout>) => () => teamProduct(4, { team: 8, outputs: 4, ...change });
-  for (const team of [0, 12, 256]) expect(make({ team })).toThrow('power of two');
-  for (const outputs of [0, 3, 2.5]) expect(make({ outputs })).toThrow('in pairs');
-  for (const ahead of [0, 1.5]) expect(make({ ahead })).toThrow('one octet at once');
-});
 
 // Of a GPU without subgroup matrices what is its own: teams as large as its subgroups.
 await onEmulated('f16', (device) => {

@@ -1,5 +1,4 @@
 import type { Device } from '../device.ts';
-import { InvalidOptionError } from '../errors.ts';
 import { kernel, type Kernel } from '../kernel.ts';
 import type { WeightFormat } from './matrix.ts';
 import {
@@ -49,10 +48,8 @@ const octets: Readonly<Record<WeightFormat, string>> = {
 /**
  * Products of up to `rows` rows by teams of invocations, on devices whose subgroups hold one.
  * @param layout default: by the number of outputs.
- * @throws InvalidOptionError for a layout that the kernel does not have.
  */
 export function teamProduct(rows: number, layout?: TeamLayout): Variant {
-  if (layout) checkLayout(layout);
   const chosen = (device: Device, outputs: number) => {
     const possible = (layout ? [layout] : layouts).filter((one) => holds(device, one));
     return possible.find((one) => groupsOf(one, outputs) >= wantedGroups) ?? possible.at(-1);
@@ -66,15 +63,6 @@ export function teamProduct(rows: number, layout?: TeamLayout): Variant {
       pass.run(teamKernel(pass.device, rows, product, one), tensors, [groupsOf(one, shape.outputs)]);
     },
   };
-}
-
-function checkLayout(layout: TeamLayout): void {
-  const { team, outputs, ahead = 1 } = layout;
-  const wrong = (why: string) => new InvalidOptionError(`layout ${JSON.stringify(layout)}: ${why}`);
-  if (!Number.isInteger(Math.log2(team)) || team < 1 || team > width)
-    throw wrong(`a team is a power of two of invocations, up to ${width}`);
-  if (!(outputs >= 2) || outputs % 2 !== 0) throw wrong('a team computes outputs in pairs');
-  if (!Number.isInteger(ahead) || ahead < 1) throw wrong('an invocation reads one octet at once, or more');
 }
 
 function holds({ tier, info }: Device, { team }: TeamLayout): boolean {

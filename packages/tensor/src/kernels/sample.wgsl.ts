@@ -96,8 +96,9 @@ var<workgroup> totals: array<u32, 256>;
 var<workgroup> selection: vec2u;
 
 // Where logits i, i + REDUCE_WIDTH, … are; those past the last have no place of their own.
-fn places(i: u32) -> vec4u { return min(i + REDUCE_WIDTH * vec4u(0u, 1u, 2u, 3u), vec4u(VOCAB - 1u)); }
-fn are_there(i: u32) -> vec4<bool> { return i + REDUCE_WIDTH * vec4u(0u, 1u, 2u, 3u) < vec4u(VOCAB); }
+const APART = REDUCE_WIDTH * vec4u(0u, 1u, 2u, 3u);
+fn places(i: u32) -> vec4u { return min(i + APART, vec4u(VOCAB - 1u)); }
+fn are_there(i: u32) -> vec4<bool> { return i + APART < vec4u(VOCAB); }
 fn adjusted_at(at: vec4u) -> vec4f { return vec4f(adjusted[at.x], adjusted[at.y], adjusted[at.z], adjusted[at.w]); }
 fn logits_at(at: vec4u) -> vec4f { return vec4f(logits[at.x], logits[at.y], logits[at.z], logits[at.w]); }
 
