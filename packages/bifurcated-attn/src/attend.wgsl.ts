@@ -25,7 +25,8 @@ fn main(
   let directory = plan[4u * KIND + 1u] + 2u * (2u * SLAB + LIST);
   let first = plan[directory];
   let count = plan[directory + 1u];
-  for (var t = group.x; t < count * KV_HEADS; t += groups.x) { attend(task_at(first + 2u * (t / KV_HEADS)), t % KV_HEADS, lane); }
+  const tasks = 1u - HEAD_AXIS;
+  for (var t = group[tasks]; t < count; t += groups[tasks]) { attend(task_at(first + 2u * t), group[HEAD_AXIS], lane); }
 }
 
 // Query vectors of a stretch are numbered row by row, SHARE to a row.

@@ -16,6 +16,7 @@ import {
   type Batch,
   type Device,
   type GpuTensor,
+  type Grid,
   type Kernel,
   type Operand,
   type Pass,
@@ -33,8 +34,8 @@ export interface AttentionOptions {
   /** Keys in a task, a multiple of the cache's `pageTokens`. Default 128; longer where partial results grow too large. */
   readonly chunk?: number;
   /**
-   * Workgroups that share a layer's tasks. Default: as many as a large GPU can have busy (2048), or one per row and
-   * key/value head on CPU drivers.
+   * Workgroups that share a layer's tasks, per key/value head. Default: as many as a large GPU can have busy (2048 in
+   * all), or one per row on CPU drivers.
    */
   readonly workgroups?: number;
   /** A way to attend that suits the cache. Default: what was measured best on its device. To measure others, see {@link matrixVariant}. */
@@ -195,17 +196,21 @@ export class Attention {
       const kv = this.cache.buffer(layer, slab);
       if (!kv) continue;
       for (const code of this.#attendKernels(layer, slab, { stride, rows }))
-        pass.run(code, { batch, plan, q, kv, partial, log_sums }, [this.#groups(rows)]);
+        pass.run(code, { batch, plan, q, kv, partial, log_sums }, this.#grid(rows));
     }
     const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
     pass.run(this.#mergeKernel(layer, y.dtype), { batch, plan, partial, log_sums, y }, grid);
   }
 
-  /** Workgroups stride over the tasks, so that a recording serves any plan; those that have none come last. */
-  #groups(rows: number): number {
-    if (this.#workgroups !== undefined) return this.#workgroups;
+  /**
+   * Workgroups stride over the tasks, so that a recording serves any plan. On GPUs heads come first, so that those with
+   * nothing to do are last; CPU drivers, which give each thread a share in order, have them in between.
+   */
+  #grid(rows: number): Grid {
     const { kvHeads } = this.cache.layout;
-    return isSoftware(this.#device.info) ? Math.max(16, rows) * kvHeads : 2048;
+    const software = isSoftware(this.#device.info);
+    const groups = this.#workgroups ?? Math.max(16, software ? rows : Math.ceil(2048 / kvHeads));
+    return software ? [groups, kvHeads] : [kvHeads, groups];
   }
 
   /** For the tasks that a step of so many rows can have: of many query vectors, and of few. */
@@ -231,6 +236,7 @@ export class Attention {
     const constants = {
       ...segmentConstants(this.cache, kind, slab),
       LIST: list,
+      HEAD_AXIS: isSoftware(this.#device.info) ? 1 : 0,
       HEADS: this.heads,
       Q_STRIDE: stride,
       WINDOW: this.cache.kinds[kind]?.window ?? 0,

@@ -1,5 +1,13 @@
 import { openEnd, type KvCache, type RowPlace } from '@ensample/kv-cache';
-import { invariant, type Device, type GpuTensor, type Grid, type Kernel, type Pass } from '@ensample/tensor';
+import {
+  invariant,
+  isSoftware,
+  type Device,
+  type GpuTensor,
+  type Grid,
+  type Kernel,
+  type Pass,
+} from '@ensample/tensor';
 import { recordAt, taskLists, withTasks, type PlannedTask, type TaskList } from './plan-words.ts';
 import { paddedEnd, type RaggedSample } from './ragged.ts';
 
@@ -74,12 +82,14 @@ const split: Way = {
       tasksOf: (name: string) =>
         Math.max(...lists.map(({ kernel, tasks }) => (kernel === name ? tasks.filter(keep).length : 0))),
     }));
-    const { kvHeads } = cache.layout;
     return {
-      attend: (pass, { kernel, tensors, grid: [x] }) => {
+      attend: (pass, { kernel, tensors, grid: [x, y = 1] }) => {
         for (const { plan, tasksOf } of plans) {
-          const workgroups = Math.min(x, tasksOf(kernel.name) * kvHeads);
-          if (workgroups > 0) pass.run(kernel, { ...tensors, plan }, [workgroups]);
+          const tasks = tasksOf(kernel.name);
+          const grid = isSoftware(device.info)
+            ? ([Math.min(x, tasks), y] as const)
+            : ([x, Math.min(y, tasks)] as const);
+          if (tasks > 0) pass.run(kernel, { ...tensors, plan }, grid);
         }
       },
       lists,
