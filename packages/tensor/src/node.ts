@@ -58,10 +58,8 @@ export async function nodeGpu(options: NodeGpuOptions = {}): Promise<GPU> {
   const found =
     onSystem.info || !mayUseSoftware(wanted) || !addSoftwareDriver() ? onSystem : await probe(dawn, flags);
   if (!found.info) throw new UnsupportedFeatureError(`${missing(wanted, found)} ${INSTALL_DRIVER}`);
-  if (isSoftware(found.info)) {
-    quietPolling();
-    if (wanted === undefined) (options.onNotice ?? console.warn)(notice(found.info));
-  }
+  quietPolling();
+  if (wanted === undefined && isSoftware(found.info)) (options.onNotice ?? console.warn)(notice(found.info));
   return found.gpu;
 }
 

@@ -19,8 +19,14 @@ async function poll(name: string, turns: number): Promise<void> {
   });
 }
 
-test('polls of native code pause once they last', async () => {
-  await poll('', 1000); // more turns than 0.3 ms can hold
+test('polls of native code are some time apart at first', async () => {
+  const began = performance.now();
+  await poll('', 5);
+  expect(performance.now() - began).toBeGreaterThan(5 * 0.04);
+});
+
+test('and leave more time in between once they last', async () => {
+  await poll('', 20); // more turns than 0.3 ms can hold
   expect(timeout.mock.calls.length).toBeGreaterThan(0);
   expect(timeout.mock.calls.every(([, delay]) => delay === 1)).toBe(true);
 });
