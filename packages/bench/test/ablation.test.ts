@@ -219,9 +219,9 @@ test("matrix: padding changes a large GPU's kernel, and it compiles", async () =
   const batch = createBatch(device, 8);
   const activations = decoder.activations(8);
   decoder.forward(padded, { batch, attention, activations, rows: 8 });
-  expect(check.kernels).toHaveLength(2 * layers.length); // windows or not, own keys or not; for many vectors, and for few
-  for (const { name, code } of check.kernels) {
-    expect(code.includes('subgroupMatrixMultiplyAccumulate')).toBe(name === 'attend');
+  expect(check.kernels).toHaveLength(layers.length); // windows or not, own keys or not
+  for (const { code } of check.kernels) {
+    expect(code).toContain('subgroupMatrixMultiplyAccumulate');
     expect(code).not.toContain('min(highest + 1u');
   }
   await check.expectCompiled();

@@ -111,7 +111,7 @@ await onEmulated('matrix', (device) => {
     await withBench(device(), async (bench, lines) => {
       const choices = {
         ...{ vectors: [16, 32], shares: [1, 2], keys: [16] },
-        workgroups: [512],
+        tasks: [512],
       };
       await tuneAttention(bench, { shape: 'tiny', context: 300 }, [3], choices);
       expect(bench.report.skipped).toEqual([]);

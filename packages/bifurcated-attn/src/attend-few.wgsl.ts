@@ -2,24 +2,22 @@
  * For tasks of up to FEW query vectors, which would leave a tile of them mostly empty: a team of invocations shares a key,
  * and every team goes through keys of its own with a softmax of its own, four keys at a time. There is no barrier before
  * the end, where the teams' sums are joined: within JOIN invocations, which a subgroup has at least, by shuffles, beyond
- * them through workgroup memory.
+ * them through workgroup memory, JOINED sums that \`joint_at\` and \`set_joint\` reach.
  */
 export const attendFew = /* wgsl */ `
-const WIDTH = 128u;
 const TEAM = select(16u, 8u, UNITS <= 8u);
 const TEAMS = WIDTH / TEAM;
 const OWN = (UNITS + TEAM - 1u) / TEAM;                            // units of a key that an invocation has
 const OWN_QUADS = OWN * UNIT_QUADS;
 const TURN = 4u * TEAMS;                                           // keys of a round
 const JOINTS = WIDTH / JOIN;
-const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
+const JOINED = FEW * JOINTS * QUADS;
 
 var<workgroup> joint_top: array<f32, FEW * JOINTS>;
 var<workgroup> joint_total: array<f32, FEW * JOINTS>;
 var<workgroup> joint_weight: array<f32, FEW * JOINTS>;
-var<workgroup> joint_sum: array<vec4f, FEW * JOINTS * QUADS>;
 
-fn attend(task: Task, kv_head: u32, lane: u32) {
+fn attend_few(task: Task, kv_head: u32, lane: u32) {
   let s = segment_at(task.record);
   let team = lane / TEAM;
   var query: array<vec4f, FEW * OWN_QUADS>;
@@ -95,7 +93,7 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
       for (var i = 0u; i < OWN_QUADS; i++) {
         var sum = sums[v * OWN_QUADS + i] * scale;
         for (var mask = TEAM; mask < JOIN; mask *= 2u) { sum += across(sum, mask); }
-        if (lane % JOIN < TEAM && own_quad(lane, i) < QUADS) { joint_sum[joint * QUADS + own_quad(lane, i)] = sum; }
+        if (lane % JOIN < TEAM && own_quad(lane, i) < QUADS) { set_joint(joint * QUADS + own_quad(lane, i), sum); }
       }
       if (lane % JOIN == 0u) {
         joint_top[joint] = best;
@@ -112,7 +110,7 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   for (var i = lane; i < task.count * QUADS; i += WIDTH) {
     let first = i / QUADS * JOINTS;
     var sum = vec4f();
-    for (var j = first; j < first + JOINTS; j++) { sum += joint_weight[j] * joint_sum[j * QUADS + i % QUADS]; }
+    for (var j = first; j < first + JOINTS; j++) { sum += joint_weight[j] * joint_at(j * QUADS + i % QUADS); }
     partial[slot_of(task, s, i / QUADS, kv_head) * QUADS + i % QUADS] = sum;
   }
 }
@@ -137,10 +135,21 @@ fn own_quad(lane: u32, i: u32) -> u32 { return (lane % TEAM + TEAM * (i / UNIT_Q
 fn across(v: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(v, mask); }
 `;
 
+/** A kernel of nothing else. */
+export const onlyFew = /* wgsl */ `
+const WIDTH = 128u;
+var<workgroup> joint_sum: array<vec4f, JOINED>;
+fn joint_at(i: u32) -> vec4f { return joint_sum[i]; }
+fn set_joint(i: u32, sum: vec4f) { joint_sum[i] = sum; }
+
+fn attend(task: Task, kv_head: u32, lane: u32) { attend_few(task, kv_head, lane); }
+`;
+
 /** Units of the cache: eight values as f16 bits, or four of any type. */
 export const halfUnits = /* wgsl */ `
 const UNITS = HEAD_DIM / 8u;
 const UNIT_QUADS = 2u;
+const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
 
 fn quad_of(unit: vec4u, i: u32) -> vec4f {
   let bits = select(unit.xy, unit.zw, i == 1u);
@@ -150,6 +159,7 @@ fn quad_of(unit: vec4u, i: u32) -> vec4f {
 export const quadUnits = /* wgsl */ `
 const UNITS = QUADS;
 const UNIT_QUADS = 1u;
+const VALUES = KV_HEADS * PAGE * UNITS;
 
 fn quad_of(unit: KvUnit, i: u32) -> vec4f { return vec4f(unit); }
 `;

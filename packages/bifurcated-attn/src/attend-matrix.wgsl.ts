@@ -20,15 +20,14 @@ const SUBGROUPS = VECTORS / 16u * SHARES;
 const WIDTH = 32u * SUBGROUPS;
 const DIM_TILES = HEAD_DIM / 16u;
 const OWN_TILES = (DIM_TILES + SHARES - 1u) / SHARES;              // tiles of columns that a subgroup has
-const UNITS = HEAD_DIM / 8u;                                       // of 16 bytes
 const STRIDE = UNITS + 1u;                                         // of a tile's row; odd: no bank conflicts
 const LOADS = (KEYS * UNITS + WIDTH - 1u) / WIDTH;                 // an invocation's, a round
 const LANES = 2u * SHARES;                                         // invocations that share a vector's softmax
 const OWN_KEYS = KEYS / LANES;                                     // of a round
 const SCORE_STRIDE = KEYS / 4u + 1u;                               // in fours
 const PART = 16u * SCORE_STRIDE;                                   // a subgroup's part of scores
+const SCORES = KEYS * STRIDE;                                      // where they are
 const WEIGHT_STRIDE = KEYS / 8u + 1u;                              // in eights
-const VALUES = KV_HEADS * PAGE * UNITS;                            // from a key to its value
 const PAGES = max(1u, KEYS / PAGE);                                // of a round
 const EVEN = KEYS * UNITS % WIDTH == 0u;
 const ALIGNED = WIDTH % UNITS == 0u;                               // an invocation's units are in one column
@@ -36,9 +35,9 @@ const slack = 8.0;                                                 // weights st
 alias Totals = array<Sums, OWN_TILES>;
 alias Pages = array<u32, PAGES>;
 
-// Matrices are loaded from elements of 16 bytes alone: GPUs take that alignment for granted.
-var<workgroup> tile: array<vec4u, KEYS * STRIDE>;                  // at first queries, then keys and values in turns
-var<workgroup> scores: array<vec4f, SUBGROUPS * PART>;             // and sums, when they are scaled or done
+// At first queries, then keys and values in turns; behind them scores, and sums when they are scaled or done. Matrices are
+// loaded from elements of 16 bytes alone: GPUs take that alignment for granted.
+var<workgroup> room: array<vec4u, SCORES + SUBGROUPS * PART>;
 var<workgroup> weights: array<vec4u, VECTORS * WEIGHT_STRIDE>;
 var<workgroup> shrinks: array<f32, VECTORS>;                       // of what was added up before a reference moved; at last totals
 var<workgroup> bounds: array<vec2u, SUBGROUPS>;                    // lowest and highest position
@@ -56,7 +55,7 @@ struct Own {
   total: f32,
 }
 
-fn attend(task: Task, kv_head: u32, lane: u32) {
+fn attend_many(task: Task, kv_head: u32, lane: u32) {
   let s = segment_at(task.record);
   let subgroup = lane / 32u;
   let v = lane / LANES;
@@ -85,12 +84,12 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
   for (var r = 0u; r < VECTORS / 16u; r++) {
     workgroupBarrier();
     for (var i = lane; i < 16u * UNITS; i += WIDTH) {
-      tile[i / UNITS * STRIDE + i % UNITS] = query_unit(task, s, kv_head, 16u * r + i / UNITS, i % UNITS);
+      room[i / UNITS * STRIDE + i % UNITS] = query_unit(task, s, kv_head, 16u * r + i / UNITS, i % UNITS);
     }
     workgroupBarrier();
     if (subgroup / SHARES == r) {
       for (var d = 0u; d < OWN_TILES; d++) {
-        own.queries[d] = subgroupMatrixLoad<Left, row_major>(&tile, 2u * own_tile(subgroup, d), STRIDE);
+        own.queries[d] = subgroupMatrixLoad<Left, row_major>(&room, 2u * own_tile(subgroup, d), STRIDE);
       }
     }
   }
@@ -102,7 +101,7 @@ fn attend(task: Task, kv_head: u32, lane: u32) {
       let at = subgroup / SHARES * 16u * WEIGHT_STRIDE + 2u * t;
       let left = subgroupMatrixLoad<Left, row_major>(&weights, at, WEIGHT_STRIDE);
       for (var d = 0u; d < OWN_TILES; d++) {
-        let right = subgroupMatrixLoad<Right, row_major>(&tile, t * 16u * STRIDE + 2u * own_tile(subgroup, d), STRIDE);
+        let right = subgroupMatrixLoad<Right, row_major>(&room, t * 16u * STRIDE + 2u * own_tile(subgroup, d), STRIDE);
         sums[d] = subgroupMatrixMultiplyAccumulate(left, right, sums[d]);
       }
     }
@@ -131,11 +130,11 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
     var dots = Sums();                                             // Dawn zeroes a variable but once, not each time
     for (var d = 0u; d < OWN_TILES; d++) {
       if (has_tile(subgroup, d)) {
-        let right = subgroupMatrixLoad<Right, col_major>(&tile, t * 16u * STRIDE + 2u * own_tile(subgroup, d), STRIDE);
+        let right = subgroupMatrixLoad<Right, col_major>(&room, t * 16u * STRIDE + 2u * own_tile(subgroup, d), STRIDE);
         dots = subgroupMatrixMultiplyAccumulate((*own).queries[d], right, dots);
       }
     }
-    subgroupMatrixStore<row_major>(&scores, subgroup * PART + 4u * t, dots, SCORE_STRIDE);
+    subgroupMatrixStore<row_major>(&room, SCORES + subgroup * PART + 4u * t, dots, SCORE_STRIDE);
   }
   workgroupBarrier();
   for (var i = 0u; i < LOADS; i++) { put((*own).values[i], lane, i); }
@@ -147,7 +146,7 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
     let four = lane % LANES * (OWN_KEYS / 4u) + i;
     var sum = vec4f();
     for (var share = 0u; share < SHARES; share++) {
-      sum += scores[(v / 16u * SHARES + share) * PART + v % 16u * SCORE_STRIDE + four];
+      sum += score_at((v / 16u * SHARES + share) * PART + v % 16u * SCORE_STRIDE + four);
     }
     let seen = k + 4u * four + vec4u(0u, 1u, 2u, 3u) - (*own).first < vec4u((*own).count);
     score[i] = select(vec4f(LOWEST), sum, seen);
@@ -193,12 +192,15 @@ fn scale(sums: ptr<function, Totals>, lane: u32) {
   let row = lane % 32u / 2u;
   let shrink = shrinks[lane / 32u / SHARES * 16u + row];
   for (var i = 0u; i < OWN_TILES; i++) {
-    subgroupMatrixStore<row_major>(&scores, part, (*sums)[0], SCORE_STRIDE);
+    subgroupMatrixStore<row_major>(&room, SCORES + part, (*sums)[0], SCORE_STRIDE);
     for (var j = 1u; j < OWN_TILES; j++) { (*sums)[j - 1u] = (*sums)[j]; }
     workgroupBarrier();
-    for (var c = 0u; c < 2u; c++) { scores[part + row * SCORE_STRIDE + lane % 2u * 2u + c] *= shrink; }
+    for (var c = 0u; c < 2u; c++) {
+      let at = part + row * SCORE_STRIDE + lane % 2u * 2u + c;
+      room[SCORES + at] = bitcast<vec4u>(score_at(at) * shrink);
+    }
     workgroupBarrier();
-    (*sums)[OWN_TILES - 1u] = subgroupMatrixLoad<Sums, row_major>(&scores, part, SCORE_STRIDE);
+    (*sums)[OWN_TILES - 1u] = subgroupMatrixLoad<Sums, row_major>(&room, SCORES + part, SCORE_STRIDE);
     workgroupBarrier();
   }
 }
@@ -210,19 +212,21 @@ fn finish(sums: ptr<function, Totals>, task: Task, s: Segment, kv_head: u32, lan
   workgroupBarrier();
   let total = shrinks[v];
   for (var i = 0u; i < OWN_TILES; i++) {
-    subgroupMatrixStore<row_major>(&scores, subgroup * PART, (*sums)[0], SCORE_STRIDE);
+    subgroupMatrixStore<row_major>(&room, SCORES + subgroup * PART, (*sums)[0], SCORE_STRIDE);
     for (var j = 1u; j < OWN_TILES; j++) { (*sums)[j - 1u] = (*sums)[j]; }
     workgroupBarrier();
     if (v < task.count && total > 0.0 && has_tile(subgroup, i)) {
       for (var c = 0u; c < 2u; c++) {
         let four = lane % 2u * 2u + c;
-        let sum = scores[subgroup * PART + row * SCORE_STRIDE + four];
+        let sum = score_at(subgroup * PART + row * SCORE_STRIDE + four);
         partial[slot_of(task, s, v, kv_head) * QUADS + 4u * own_tile(subgroup, i) + four] = sum / total;
       }
     }
     workgroupBarrier();
   }
 }
+
+fn score_at(i: u32) -> vec4f { return bitcast<vec4f>(room[SCORES + i]); }
 
 fn span_below(task: Task, s: Segment, all: array<vec2u, SUBGROUPS>) -> Span {
   var range = all[0];
@@ -271,6 +275,10 @@ fn unit_at(pages: Pages, span: Span, k: u32, kv_head: u32, lane: u32, i: u32) ->
 fn put(value: vec4u, lane: u32, i: u32) {
   let unit = lane + WIDTH * i;
   let aligned = lane / UNITS * STRIDE + lane % UNITS + i * (WIDTH / UNITS * STRIDE);
-  if (EVEN || unit < KEYS * UNITS) { tile[select(unit / UNITS * STRIDE + unit % UNITS, aligned, ALIGNED)] = value; }
+  if (EVEN || unit < KEYS * UNITS) { room[select(unit / UNITS * STRIDE + unit % UNITS, aligned, ALIGNED)] = value; }
 }
+
+const JOINT_ROOM = SCORES + SUBGROUPS * PART;
+fn joint_at(i: u32) -> vec4f { return bitcast<vec4f>(room[i]); }
+fn set_joint(i: u32, sum: vec4f) { room[i] = bitcast<vec4u>(sum); }
 `;

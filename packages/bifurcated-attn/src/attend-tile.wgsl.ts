@@ -18,7 +18,7 @@ var<workgroup> top: array<f32, VECTORS>;
 var<workgroup> total: array<f32, VECTORS>;
 var<workgroup> shrink: array<f32, VECTORS>;
 
-fn attend(task: Task, kv_head: u32, lane: u32) {
+fn attend_many(task: Task, kv_head: u32, lane: u32) {
   let s = segment_at(task.record);
   workgroupBarrier();
   for (var i = lane; i < task.count * QUADS; i += WIDTH) {
@@ -129,4 +129,8 @@ fn soften(v: u32) {
   top[v] = best;
   total[v] = sum;
 }
+
+const JOINT_ROOM = VECTORS * QUADS;
+fn joint_at(i: u32) -> vec4f { return query[i]; }
+fn set_joint(i: u32, sum: vec4f) { query[i] = sum; }
 `;

@@ -22,7 +22,7 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   if (batch[0].x == 0u) { return; }
-  let directory = plan[4u * KIND + 1u] + 2u * (2u * SLAB + LIST);
+  let directory = plan[4u * KIND + 1u] + 2u * SLAB;
   let first = plan[directory];
   let count = plan[directory + 1u];
   const tasks = 1u - HEAD_AXIS;
@@ -69,6 +69,17 @@ fn page_of(s: Segment, key: u32) -> u32 { return plan[s.pages + key / PAGE % s.m
 fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
   let vector = task.first + v;
   return (s.partials + task.split * s.rows + vector / SHARE) * HEADS + kv_head * SHARE + vector % SHARE;
+}
+`;
+
+/** Who attends for a task, where a kernel has but one way, and where tasks of few vectors have their own. */
+export const attendByMany = /* wgsl */ `
+fn attend(task: Task, kv_head: u32, lane: u32) { attend_many(task, kv_head, lane); }
+`;
+export const attendByCount = /* wgsl */ `
+const_assert JOINED <= JOINT_ROOM;
+fn attend(task: Task, kv_head: u32, lane: u32) {
+  if (task.count <= FEW) { attend_few(task, kv_head, lane); } else { attend_many(task, kv_head, lane); }
 }
 `;
 

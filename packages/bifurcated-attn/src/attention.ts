@@ -78,6 +78,8 @@ export class Attention {
   #slots: number;
   #version = 0;
   #reads: ReadBytes = { planned: 0, perSequence: 0 };
+  /** Query vectors of the largest task: the baseline, whose tasks are no larger with more rows, has the kernel for these. */
+  #widest = 0;
 
   /** @throws InvalidOptionError for heads that cannot share the key/value heads, a head size that is not supported, a wrong chunk. */
   constructor(cache: KvCache, options: AttentionOptions) {
@@ -89,12 +91,9 @@ export class Attention {
     this.heads = heads;
     this.#device = cache.device;
     this.#variant = options.variant ?? attendVariant(cache);
-    const { many, few } = this.#variant;
-    const parts = options.chunk === undefined ? this.#variant.parts : undefined;
-    this.#tiling = {
-      ...{ chunk, reading, vectors: many.map(({ vectors }) => vectors), few: few.at(-1)?.vectors ?? 0 },
-      ...(parts ? { parts } : {}),
-    };
+    const { tiles, few } = this.#variant;
+    const cut = options.chunk === undefined ? tiles : tiles.map(({ vectors }) => ({ vectors }));
+    this.#tiling = { chunk, reading, tiles: cut, few };
     this.#workgroups = workgroups;
     this.#mostSlots = Math.floor(partialBytes / (4 * heads * (headDim + 1)));
     this.#plan = this.#device.tensor('u32', [planGrowth]);
@@ -124,6 +123,7 @@ export class Attention {
   update(step: readonly StepSequence[]): readonly RowPlace[] {
     const plan = this.#fitting(this.#tiling, step);
     this.#reads = plan.reads;
+    this.#widest = plan.widest;
     this.#grow(plan);
     this.#upload(plan.words);
     return plan.places;
@@ -192,11 +192,15 @@ export class Attention {
     const plan = this.#plan;
     const partial = this.#partial;
     const log_sums = this.#logSums;
+    const attend = kernelFor(
+      this.#variant,
+      this.#tiling.reading === 'shared' ? rows * this.#share : this.#widest,
+    );
     for (let slab = 0; slab < this.cache.slabs; slab++) {
       const kv = this.cache.buffer(layer, slab);
       if (!kv) continue;
-      for (const code of this.#attendKernels(layer, slab, { stride, rows }))
-        pass.run(code, { batch, plan, q, kv, partial, log_sums }, this.#grid(rows));
+      const code = this.#attendKernel(attend, { layer, slab, stride });
+      pass.run(code, { batch, plan, q, kv, partial, log_sums }, this.#grid(rows));
     }
     const grid = [Math.ceil((this.heads * headDim) / 4 / 64), rows] as const;
     pass.run(this.#mergeKernel(layer, y.dtype), { batch, plan, partial, log_sums, y }, grid);
@@ -213,29 +217,13 @@ export class Attention {
     return software ? [groups, kvHeads] : [kvHeads, groups];
   }
 
-  /** For the tasks that a step of so many rows can have: of many query vectors, and of few. */
-  #attendKernels(layer: number, slab: number, { stride, rows }: { stride: number; rows: number }): Kernel[] {
-    const { many, few } = this.#variant;
-    const most = few.at(-1)?.vectors ?? 0;
-    const count = rows * this.#share;
-    const kernels = [
-      { name: 'attend', list: 0, one: count > most ? kernelFor(many, count) : undefined },
-      { name: 'attend_few', list: 1, one: kernelFor(few, Math.min(count, most)) },
-    ];
-    return kernels.flatMap(({ name, list, one }) =>
-      one ? [this.#attendKernel(name, one, { layer, slab, stride, list })] : [],
-    );
-  }
-
   #attendKernel(
-    name: string,
     { body, unit, access, extensions, constants: own }: AttendKernel,
-    { layer, slab, stride, list }: { layer: number; slab: number; stride: number; list: number },
+    { layer, slab, stride }: { layer: number; slab: number; stride: number },
   ): Kernel {
     const kind = this.cache.places[layer]?.kind ?? 0;
     const constants = {
       ...segmentConstants(this.cache, kind, slab),
-      LIST: list,
       HEAD_AXIS: isSoftware(this.#device.info) ? 1 : 0,
       HEADS: this.heads,
       Q_STRIDE: stride,
@@ -252,7 +240,7 @@ export class Attention {
       aliases: { ...aliases, KvUnit: unit },
       constants,
     };
-    return kernel(name, prelude, segmentChunk, attendHead, access ? kvReadWrite : kvRead, body);
+    return kernel('attend', prelude, segmentChunk, attendHead, access ? kvReadWrite : kvRead, body);
   }
 
   #mergeKernel(layer: number, type: Operand): Kernel {

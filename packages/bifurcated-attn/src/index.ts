@@ -8,4 +8,4 @@ export {
   type Cached,
   type MatrixLayout,
 } from './kernels.ts';
-export { planStep, type ReadBytes, type StepPlan, type Tiling } from './plan.ts';
+export { planStep, type ReadBytes, type StepPlan, type Tile, type Tiling } from './plan.ts';

@@ -13,18 +13,21 @@ import {
   type Stretch,
 } from '@ensample/kv-cache';
 
+/** A size of tasks. */
+export interface Tile {
+  /** Query vectors (rows × query heads per key/value head), at most. */
+  readonly vectors: number;
+  /** Tasks that a long stretch is cut into for each key/value head, at most. Default: as many as it has chunks. */
+  readonly tasks?: number;
+}
+
 /** How the tasks of a step are cut. */
 export interface Tiling {
   /** Keys in a task, at least; a multiple of the page size. Longer stretches are split, and the parts merged. */
   readonly chunk: number;
-  /** Parts that a long stretch is split into, at most. Default: as many as it has chunks. */
-  readonly parts?: number;
-  /**
-   * Query vectors (rows × query heads per key/value head) in a task, at most: the first of these that holds all of a
-   * stretch, else the last.
-   */
-  readonly vectors: readonly number[];
-  /** Tasks of up to so many query vectors are listed apart: another kernel takes them. Default 0. */
+  /** The first of these that holds all query vectors of a stretch is taken, else the last. */
+  readonly tiles: readonly Tile[];
+  /** Tasks of up to so many query vectors, which are short, come last. Default 0. */
   readonly few?: number;
   /**
    * Who reads a shared stretch: all rows below it in one task (bifurcated attention), or each sequence for itself,
@@ -51,6 +54,8 @@ export interface StepPlan {
   readonly rows: number;
   /** Rows of partial results that the step needs. */
   readonly slots: number;
+  /** Query vectors of the largest task. */
+  readonly widest: number;
   readonly reads: ReadBytes;
 }
 
@@ -94,6 +99,7 @@ export function planStep(
     places: table.places,
     rows: table.rows,
     slots: Math.max(0, ...plans.map(({ slots }) => slots)),
+    widest: Math.max(0, ...plans.map(({ widest }) => widest)),
     reads: {
       planned: plans.reduce((sum, { planned }) => sum + planned, 0),
       perSequence: plans.reduce((sum, { perSequence }) => sum + perSequence, 0),
@@ -124,14 +130,14 @@ function planKind(
   cache: KvCache,
   kind: KvKind,
   { share, tiling, table, shortest, words }: KindInput,
-): ReadBytes & { slots: number } {
+): ReadBytes & Pick<StepPlan, 'slots' | 'widest'> {
   const tasks: Task[] = [];
   let slots = 0;
   let planned = 0;
   let perSequence = 0;
   table.stretches.forEach((stretch, index) => {
     const span = keySpan(cache, kind, stretch, shortest[index] ?? 0);
-    const chunk = chunkOf(stretch, kind, tiling, cache.pageTokens);
+    const chunk = chunkOf(stretch, kind, { share, tiling, pageTokens: cache.pageTokens });
     const splits = countSplits(stretch, span, chunk);
     const record = (words[4 * kind.index] ?? 0) + recordWords * index;
     words[record] = span.start;
@@ -150,7 +156,8 @@ function planKind(
   });
   layOutTasks(cache, kind, tasks, tiling, words);
   words[4 * kind.index + 2] = cache.layout.headDim / 4;
-  return { slots, planned, perSequence };
+  const widest = tasks.reduce((most, { count }) => Math.max(most, count), 0);
+  return { slots, widest, planned, perSequence };
 }
 
 /** Positions of a stretch that any of its rows can see: the row of the `shortest` sequence sees furthest back. */
@@ -167,18 +174,24 @@ function keySpan(cache: KvCache, kind: KvKind, stretch: Stretch, shortest: numbe
 }
 
 /**
- * Keys in a part: what a shared stretch is split into depends on its own length alone, so that its results do not change
- * with the rows below it; what still grows has parts of one size.
+ * Keys in a part: what is complete is cut into as many tasks as suit its tiles; what still grows has parts of one size.
  */
 function chunkOf(
-  { start, end }: Stretch,
+  stretch: Stretch,
   { window = Infinity }: KvKind,
-  { chunk, parts = Infinity }: Tiling,
-  pageTokens: number,
+  { share, tiling, pageTokens }: { share: number; tiling: Tiling; pageTokens: number },
 ): number {
-  if (end === Infinity || parts === Infinity) return chunk;
+  const { start, end } = stretch;
+  const vectors = share * Math.max(...rangesOf(stretch, tiling).map(({ rows }) => rows));
+  const tile = tileFor(tiling, vectors);
+  if (end === Infinity || tile?.tasks === undefined) return tiling.chunk;
+  const parts = Math.max(1, Math.floor(tile.tasks / Math.ceil(vectors / tile.vectors)));
   const wanted = Math.min(end - start, window) / parts;
-  return Math.max(chunk, pageTokens * Math.ceil(wanted / pageTokens));
+  return Math.max(tiling.chunk, pageTokens * Math.ceil(wanted / pageTokens));
+}
+
+function tileFor({ tiles }: Tiling, vectors: number): Tile | undefined {
+  return tiles.find((tile) => tile.vectors >= vectors) ?? tiles.at(-1);
 }
 
 function countSplits(stretch: Stretch, span: { start: number; end: number }, chunk: number): number {
@@ -187,14 +200,20 @@ function countSplits(stretch: Stretch, span: { start: number; end: number }, chu
   return Math.ceil((span.end - base) / chunk) - Math.floor((span.start - base) / chunk);
 }
 
+/** Rows that read a stretch together. */
+function rangesOf(
+  { firstRow, rows, sequences }: Stretch,
+  { reading }: Tiling,
+): readonly { readonly firstRow: number; readonly rows: number }[] {
+  return reading === 'shared' ? [{ firstRow, rows }] : sequences;
+}
+
 /** Query vectors of a stretch, cut into tiles: over all its rows, or within each sequence's. */
-function rowTiles(stretch: Stretch, share: number, { vectors, reading }: Tiling) {
-  const ranges =
-    reading === 'shared' ? [{ firstRow: stretch.firstRow, rows: stretch.rows }] : stretch.sequences;
-  return ranges.flatMap((range, order) => {
+function rowTiles(stretch: Stretch, share: number, tiling: Tiling) {
+  return rangesOf(stretch, tiling).flatMap((range, order) => {
     const begin = (range.firstRow - stretch.firstRow) * share;
     const all = range.rows * share;
-    const most = vectors.find((size) => size >= all) ?? vectors.at(-1) ?? all;
+    const most = tileFor(tiling, all)?.vectors ?? all;
     return Array.from({ length: Math.ceil(all / most) }, (_, i) => ({
       first: begin + i * most,
       count: Math.min(most, all - i * most),
@@ -209,14 +228,14 @@ function readBytes(cache: KvCache, kind: KvKind, tokens: number): number {
   return 2 * kvHeads * headDim * (cache.dtype === 'f16' ? 2 : 4) * tokens * readers;
 }
 
-/** A directory of (first word, number) for each slab's tasks of many vectors and of few, then these tasks. */
+/** A directory of (first word, number) for each slab's tasks, then these tasks. */
 function layOutTasks(cache: KvCache, kind: KvKind, tasks: Task[], tiling: Tiling, words: number[]): void {
   const { few = 0, reading } = tiling;
   const lists = Array.from({ length: cache.slabs }, (_, slab) => {
     const own = tasks.filter((task) => task.slab === slab);
     if (reading === 'per-sequence') own.sort((a, b) => a.order - b.order);
-    return [own.filter(({ count }) => count > few), own.filter(({ count }) => count <= few)];
-  }).flat();
+    return [...own.filter(({ count }) => count > few), ...own.filter(({ count }) => count <= few)];
+  });
   words[4 * kind.index + 1] = words.length;
   let at = words.length + 2 * lists.length;
   for (const list of lists) {

@@ -1,7 +1,8 @@
 import type { KvCache, LayerKv } from '@ensample/kv-cache';
+import type { Device } from '@ensample/tensor';
 import { onEmulated } from '@ensample/testing';
 import { expect, test } from 'vitest';
-import { attentionVariant, matrixVariant, type AttendVariant, type MatrixLayout } from '../src/index.ts';
+import { attentionVariant, matrixVariant, type MatrixLayout } from '../src/index.ts';
 import { windowed, World, type Entry, type HeadShape, type WorldOptions } from './world.ts';
 
 const everything: readonly LayerKv[] = [{ kind: 'full', kvSource: 0 }];
@@ -30,8 +31,26 @@ async function story(world: World): Promise<void> {
   await world.step(samples.map((sample) => [sample, 1]));
 }
 
+/** Steps recorded for few rows, for which there are kernels of their own: one that grows token by token, and forks of it. */
+async function shortStory(device: Device, shape: HeadShape, rows: number): Promise<void> {
+  const world = new World(device, { ...shape, rows, attention: { chunk: 16 } });
+  expect(attentionVariant(world.cache, rows * (shape.heads / shape.kvHeads))).toMatch(/^few[24]$/);
+  const entry = world.open();
+  for (let i = 0; i < 9; i++) await world.step([[entry, rows]]);
+  const samples = Array.from({ length: rows }, () => world.fork(entry));
+  for (let i = 0; i < 3; i++) await world.step(samples.map((sample) => [sample, 1]));
+  world.destroy();
+}
+
+const shortStories: readonly (readonly [HeadShape, number])[] = [
+  [{ heads: 2, kvHeads: 2, headDim: 64 }, 4],
+  [{ heads: 2, kvHeads: 1, headDim: 80 }, 1],
+];
+
 // Of a GPU without subgroup matrices what is its own: tasks of few vectors, beside tiles.
 await onEmulated('f16', (device) => {
+  test.each(shortStories)('%o, %i rows', (shape, rows) => shortStory(device(), shape, rows));
+
   test.each(shapes.filter(({ headDim }) => headDim === 64 || headDim === 80))(
     '$heads query and $kvHeads key/value heads of $headDim',
     async (shape) => {
@@ -45,18 +64,17 @@ await onEmulated('f16', (device) => {
 
 /** Layouts of smaller tiles: of two subgroups that share 16 vectors, for one of which 80 columns are uneven, and of one each. */
 const layouts: Readonly<Record<number, MatrixLayout>> = {
-  32: { vectors: 32, shares: 1, keys: 16 },
-  80: { vectors: 16, shares: 2, keys: 16 },
-  128: { vectors: 32, shares: 2, keys: 16 },
+  32: { vectors: 32, shares: 1, keys: 16, tasks: 512 },
+  80: { vectors: 16, shares: 2, keys: 16, tasks: 512 },
+  128: { vectors: 32, shares: 2, keys: 16, tasks: 512 },
 };
 
-/** Steps are recorded for many rows: of the kernels for few vectors the smaller one would not be met. */
-const smallest = (variant?: AttendVariant) => variant && { ...variant, few: variant.few.slice(0, 1) };
-
 await onEmulated('matrix', (device) => {
+  test.each(shortStories)('%o, %i rows', (shape, rows) => shortStory(device(), shape, rows));
+
   test.each(shapes)('$heads query and $kvHeads key/value heads of $headDim', async (shape) => {
     const layout = layouts[shape.headDim];
-    const variant = (cache: KvCache) => smallest(matrixVariant(cache, layout && [layout]));
+    const variant = (cache: KvCache) => matrixVariant(cache, layout && [layout]);
     const world = new World(device(), { ...shape, variant, attention: { chunk: 64 } });
     expect(attentionVariant(world.cache, 48)).toBe('matrix64');
     await story(world);
@@ -85,7 +103,8 @@ await onEmulated('matrix', (device) => {
 
   // Integers, so that large scores are exact in f16 as well.
   test('scores that grow: what was added up before is scaled down', async () => {
-    const variant = (cache: KvCache) => matrixVariant(cache, [{ vectors: 16, shares: 2, keys: 32 }]);
+    const variant = (cache: KvCache) =>
+      matrixVariant(cache, [{ vectors: 16, shares: 2, keys: 32, tasks: 512 }]);
     const world = new World(device(), { heads: 3, kvHeads: 1, headDim: 64, variant });
     const entry = world.open();
     const step = (rows: number, scale: number) =>

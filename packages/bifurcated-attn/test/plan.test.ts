@@ -37,7 +37,7 @@ function samples(cache: KvCache, n: number): Sequence[] {
   return all;
 }
 
-const tile = { chunk: 128, vectors: [16] } as const;
+const tile = { chunk: 128, tiles: [{ vectors: 16 }] } as const;
 
 describe('bytes read', () => {
   // A token has 2 · 2 heads · 32 · 4 bytes a layer. Positions 24 to 39 of the prompt are in the window's pages.
@@ -68,6 +68,36 @@ describe('bytes read', () => {
     expect(reads).toEqual({ planned: 512 * 3 * 3 * 20, perSequence: 512 * 3 * 3 * 20 });
     cache.destroy();
   });
+});
+
+test('what is complete is cut into the tasks that suit its tile, what grows into chunks', () => {
+  const layers = [{ kind: 'full', kvSource: 0 }] as const;
+  const cache = new KvCache(device, { layers, kvHeads: 2, headDim: 32 }, { pageTokens: 4, dtype: 'f32' });
+  cache.ensure([400]);
+  const tiles = [
+    { vectors: 2, tasks: 32 },
+    { vectors: 16, tasks: 8 },
+  ];
+  const prompt = grow(cache.sequence(), 800);
+  /** Partial results of `n` samples: parts of the prompt for all of them, and each sample's own. */
+  const slots = (n: number, reading: 'shared' | 'per-sequence') => {
+    const leaves = Array.from({ length: n }, () => prompt.fork());
+    for (const leaf of leaves) leaf.reserve(1);
+    const plan = planStep(
+      cache,
+      2,
+      { chunk: 16, tiles, few: 2, reading },
+      leaves.map((sequence) => ({ sequence, rows: 1 })),
+    );
+    for (const leaf of leaves) leaf.release();
+    return plan.slots / n - 1;
+  };
+  expect(slots(1, 'shared')).toBe(Math.ceil(800 / 28)); // 32 tasks would be of 25 keys: whole pages
+  expect(slots(4, 'shared')).toBe(8);
+  expect(slots(16, 'shared')).toBe(4); // two tiles
+  expect(slots(16, 'per-sequence')).toBe(Math.ceil(800 / 28));
+  prompt.release();
+  cache.destroy();
 });
 
 describe('uploads', () => {

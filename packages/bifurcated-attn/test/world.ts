@@ -47,8 +47,8 @@ export interface Entry {
 /** Sequences that take part in a step, with their query tokens. */
 export type Step = readonly (readonly [Entry, number])[];
 
-/** Rows that a recording is made for. */
-const capacity = 48;
+/** Rows that a recording is made for, by default. */
+const manyRows = 48;
 /** Longest sequence of a test. */
 const positions = 2048;
 
@@ -64,6 +64,8 @@ export interface WorldOptions extends HeadShape {
   readonly results?: Operand;
   /** Pages of each kind that are made ready. Default 120. */
   readonly pages?: number;
+  /** Rows that steps are recorded for. Default 48. */
+  readonly rows?: number;
 }
 
 /**
@@ -76,6 +78,7 @@ export class World {
   readonly random: Random = seeded(1);
   readonly layers: readonly LayerKv[];
   readonly #shape: HeadShape;
+  readonly #capacity: number;
   readonly #device: Device;
   readonly #scope: Scope = scope();
   readonly #batch: Batch;
@@ -86,10 +89,11 @@ export class World {
   #recording: { version: number; recording: Recording } | undefined;
 
   constructor(device: Device, options: WorldOptions) {
-    const { cache, layers = mixed, pages = 120, results = 'f32' } = options;
+    const { cache, layers = mixed, pages = 120, results = 'f32', rows: capacity = manyRows } = options;
     const { heads, kvHeads, headDim } = options;
     this.layers = layers;
     this.#shape = options;
+    this.#capacity = capacity;
     this.#device = device;
     this.cache = new KvCache(
       device,
@@ -205,9 +209,14 @@ export class World {
     this.layers.forEach(({ kvSource }, layer) => {
       const x = this.#x[layer]!;
       if (kvSource === layer) {
-        this.attention.ropeAppend(recorder, layer, { batch, angles, x }, { rows: capacity });
+        this.attention.ropeAppend(recorder, layer, { batch, angles, x }, { rows: this.#capacity });
       }
-      this.attention.run(recorder, layer, { batch, q: x, y: this.#y[layer]! }, { stride, rows: capacity });
+      this.attention.run(
+        recorder,
+        layer,
+        { batch, q: x, y: this.#y[layer]! },
+        { stride, rows: this.#capacity },
+      );
     });
     return recorder.finish();
   }

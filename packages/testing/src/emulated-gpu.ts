@@ -150,7 +150,7 @@ fn emulated_Right_row_major_ARRAY(offset: u32, stride: u32) -> Right {
   Sums_row_major: /* wgsl */ `
 fn emulated_Sums_row_major_ARRAY(offset: u32, stride: u32) -> Sums {
   var matrix: Sums;
-  for (var i = 0u; i < emulated_bound(8u); i++) { matrix[i] = emulated_one_ARRAY(offset + emulated_row(i) * stride, emulated_column()); }
+  for (var i = 0u; i < emulated_bound(8u); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_row(i) * stride, emulated_column()); }
   return matrix;
 }`,
   store: /* wgsl */ `
@@ -174,6 +174,15 @@ fn emulated_store_quads_ARRAY(offset: u32, matrix: Sums, stride: u32) {
 }`,
 };
 
+/** A sum is an f32, whatever the array holds. */
+const sumsInQuads = /* wgsl */ `
+fn emulated_sum_ARRAY(at: u32, i: u32) -> f32 {
+  let place = at + i / 4u;
+  if (place >= LENGTH) { return bitcast<f32>(emulated_nan); }
+  return bitcast<vec4f>(ARRAY[place])[i % 4u];
+}
+`;
+
 /** Element i, and quad i, of those from place \`at\` on. Places count elements of the array, and a \`vec4u\` is eight f16. */
 const halves = /* wgsl */ `
 fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
@@ -184,14 +193,6 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
   return vec4f(unpack2x16float(bits.x), unpack2x16float(bits.y));
 }
 fn emulated_one_ARRAY(at: u32, i: u32) -> f32 { return emulated_quad_ARRAY(at, i / 4u)[i % 4u]; }
-`;
-/** The same of f32, four in a place. */
-const quads = /* wgsl */ `
-fn emulated_one_ARRAY(at: u32, i: u32) -> f32 {
-  let place = at + i / 4u;
-  if (place >= LENGTH) { return bitcast<f32>(emulated_nan); }
-  return ARRAY[place][i % 4u];
-}
 `;
 const numbers = /* wgsl */ `
 fn emulated_one_ARRAY(at: u32, i: u32) -> f32 {
@@ -206,7 +207,7 @@ fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
 }
 `;
 /** How matrices come from an array, by what it holds. */
-const elements: Readonly<Record<string, string>> = { vec4u: halves, vec4f: quads };
+const elements: Readonly<Record<string, string>> = { vec4u: halves };
 
 /**
  * WGSL whose matrices are arrays, of which each invocation holds a part, and whose subgroups have 32 invocations whatever the
@@ -223,7 +224,8 @@ export function emulated(code: string): string {
   const chunks = new Set<string>();
   const define = (how: string, array: string): string => {
     const { element, length } = arrayOf(code, array);
-    for (const chunk of [elements[element] ?? numbers, access[how] ?? '']) {
+    const read = how === 'Sums_row_major' ? sumsInQuads : (elements[element] ?? numbers);
+    for (const chunk of [read, access[how] ?? '']) {
       const scalar = element === 'vec4f' ? 'f32' : 'u32';
       chunks.add(chunk.replaceAll('ARRAY', array).replaceAll('LENGTH', length).replaceAll('ELEMENT', scalar));
     }

@@ -22,12 +22,8 @@ export interface PlannedTask {
   readonly lastRow: number;
 }
 
-/** Kernels of attention, in the order in which a plan lists their tasks: of many query vectors, and of few. */
-export const attendKernels = ['attend', 'attend_few'] as const;
-
-/** The tasks of one kind of layer in one slab that one kernel takes: what a dispatch of attention runs. */
+/** The tasks of one kind of layer in one slab: what a dispatch of attention runs. */
 export interface TaskList {
-  readonly kernel: (typeof attendKernels)[number];
   readonly kind: number;
   /** Word that holds where the tasks begin; their number is in the next. */
   readonly directory: number;
@@ -46,15 +42,13 @@ export function recordAt(words: Uint32Array, kind: number, stretch: number): num
 export function taskLists(words: Uint32Array, cache: KvCache, share: number): TaskList[] {
   const slabs = Array.from({ length: cache.slabs }, (_, slab) => slab);
   return cache.kinds.flatMap(({ index: kind }) =>
-    slabs.flatMap((slab) =>
-      attendKernels.map((kernel, list): TaskList => {
-        const directory = at(words, 4 * kind + 1) + 2 * (2 * slab + list);
-        const first = at(words, directory);
-        const count = at(words, directory + 1);
-        const tasks = Array.from({ length: count }, (_, i) => taskAt(words, kind, first + 2 * i, share));
-        return { kernel, kind, directory, tasks };
-      }),
-    ),
+    slabs.map((slab): TaskList => {
+      const directory = at(words, 4 * kind + 1) + 2 * slab;
+      const first = at(words, directory);
+      const count = at(words, directory + 1);
+      const tasks = Array.from({ length: count }, (_, i) => taskAt(words, kind, first + 2 * i, share));
+      return { kind, directory, tasks };
+    }),
   );
 }
 

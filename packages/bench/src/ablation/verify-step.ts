@@ -9,7 +9,7 @@ import {
   type Pass,
   type Recording,
 } from '@ensample/tensor';
-import { attendKernels, kvBytes } from './plan-words.ts';
+import { kvBytes } from './plan-words.ts';
 import type { RaggedSample } from './ragged.ts';
 import { ways, type Attending, type PlannedStep, type Way } from './ways.ts';
 
@@ -37,7 +37,7 @@ export interface VerifyStep {
   destroy(): void;
 }
 
-const attentionKernels: readonly string[] = [...attendKernels, 'merge'];
+const attentionKernels: readonly string[] = ['attend', 'merge'];
 
 /** Records the step for each way and each reading of the prompt. */
 export async function recordSteps(verified: Verified): Promise<VerifyStep[]> {
@@ -116,8 +116,7 @@ function attendingBy(pass: Pass, way: Attending): Pass {
   return {
     device: pass.device,
     run: (kernel, tensors, grid) => {
-      const attends = attendKernels.some((name) => name === kernel.name);
-      if (attends) way.attend(pass, { kernel, tensors, grid });
+      if (kernel.name === 'attend') way.attend(pass, { kernel, tensors, grid });
       else pass.run(kernel, tensors, grid);
     },
   };

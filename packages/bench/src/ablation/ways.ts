@@ -79,13 +79,11 @@ const split: Way = {
     });
     const plans = [...(reading === 'shared' ? [shared] : []), ...parts].map((keep) => ({
       plan: device.upload<'u32'>('u32', [words.length], withTasks(words, lists, keep)),
-      tasksOf: (name: string) =>
-        Math.max(...lists.map(({ kernel, tasks }) => (kernel === name ? tasks.filter(keep).length : 0))),
+      tasks: Math.max(...lists.map(({ tasks }) => tasks.filter(keep).length)),
     }));
     return {
       attend: (pass, { kernel, tensors, grid: [x, y = 1] }) => {
-        for (const { plan, tasksOf } of plans) {
-          const tasks = tasksOf(kernel.name);
+        for (const { plan, tasks } of plans) {
           const grid = isSoftware(device.info)
             ? ([Math.min(x, tasks), y] as const)
             : ([x, Math.min(y, tasks)] as const);

@@ -31,7 +31,7 @@ export class AttentionStep {
   static async make(cache: KvCache, heads: number, leaves: readonly Sequence[]): Promise<AttentionStep> {
     const step = new AttentionStep(cache, heads, leaves);
     await draw(cache.device, [{ tensor: step.#q, values: 'f32', size: Math.sqrt(3), seed: 9 }]);
-    step.#expected = await step.#recorded(tileVariant(cache, []), (recording) => step.#results(recording));
+    step.#expected = await step.#recorded(tileVariant(cache, false), (recording) => step.#results(recording));
     return step;
   }
 

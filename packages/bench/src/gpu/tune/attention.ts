@@ -11,18 +11,13 @@ const counts = [16, 1, 32, 2, 4];
 /** Bytes of keys and values that layers have together, so that none are in a cache when it is their turn again. */
 const poolBytes = 400e6;
 
-/** A layout, and the workgroups that long stretches are split into. */
-interface Layout extends MatrixLayout {
-  readonly workgroups: number;
-}
-
-const allChoices: Choices<Layout> = {
+const allChoices: Choices<MatrixLayout> = {
   vectors: [16, 32, 64],
   shares: [1, 2, 4],
   keys: [16, 32],
-  workgroups: [256, 384, 512, 640, 768, 1024],
+  tasks: [128, 192, 256, 384, 512, 640, 768, 1024],
 };
-const start: Layout = { vectors: 16, shares: 2, keys: 16, workgroups: 512 };
+const start: MatrixLayout = { vectors: 16, shares: 2, keys: 16, tasks: 512 };
 
 /** Looks for the best layout of attention on subgroup matrices. */
 export function attentionTuning({ shapes, contexts, n = counts }: GpuOptions): Job[] {
@@ -45,7 +40,7 @@ export async function tuneAttention(
   bench: Bench,
   one: Case,
   n: readonly number[],
-  choices: Choices<Layout> = allChoices,
+  choices: Choices<MatrixLayout> = allChoices,
 ): Promise<void> {
   expectMatrixTier(bench);
   const { device } = bench;
@@ -71,7 +66,7 @@ async function tune(
   bench: Bench,
   one: Case & { readonly n: number },
   step: AttentionStep,
-  choices: Choices<Layout>,
+  choices: Choices<MatrixLayout>,
 ): Promise<void> {
   const { report } = bench;
   const add = async (way: string, variant?: AttendVariant): Promise<number> => {
@@ -83,8 +78,7 @@ async function tune(
   for (const [kernel, us] of Object.entries(await step.parts(bench)))
     await report.add({ section: 'tune', ...one, way: `now, ${kernel} alone`, us });
   await search(bench, { start, choices, now }, async (layout) => {
-    const { workgroups, ...shape } = layout;
-    const variant = matrixVariant(step.cache, [shape], workgroups);
+    const variant = matrixVariant(step.cache, [layout], layout.tasks);
     return variant && add(nameOf(layout), variant);
   });
 }
