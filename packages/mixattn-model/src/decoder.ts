@@ -1,16 +1,20 @@
 import type { Attention } from '@ensample/bifurcated-attn';
 import type { KvLayout } from '@ensample/kv-cache';
 import {
+  addAndNorm,
   embed,
   invariant,
   matmul,
+  normRows,
+  normSums,
   partialSums,
-  rmsNorm,
   rope,
   type Batch,
   type Device,
   type GpuTensor,
   type Matrix,
+  type NormedRows,
+  type NormOperands,
   type Operand,
   type Pass,
 } from '@ensample/tensor';
@@ -26,6 +30,8 @@ export interface Activations {
   readonly hidden: GpuTensor<'f32'>;
   /** `[rows, hidden]` */
   readonly normed: GpuTensor<Operand>;
+  /** For norms that are part of the products around them; absent where there are none. */
+  readonly norms?: GpuTensor<'f32'> | undefined;
   /** `[rows, (heads + 2 kvHeads) · headDim]` */
   readonly qkv: GpuTensor<'f32'>;
   /** `[rows, heads · headDim]` */
@@ -112,16 +118,12 @@ export class Decoder {
       attended: this.#device.tensor(operands, [rows, heads * headDim]),
       gated: this.#device.tensor(operands, [rows, intermediateSize]),
     } as const;
-    const partial = this.#partialFor(rows);
-    const all = [...Object.values(tensors), ...(partial ? [partial] : [])];
-    return { rows, ...tensors, partial, destroy: () => all.forEach((tensor) => tensor.destroy()) };
-  }
-
-  #partialFor(rows: number): GpuTensor<'f32'> | undefined {
-    const { hiddenSize, intermediateSize, vocabSize } = this.config;
-    const outputs = [hiddenSize, this.#qkvWidth(true), 2 * intermediateSize, vocabSize];
-    const size = Math.max(...outputs.map((n) => partialSums(this.#device, rows, n)));
-    return size > 0 ? this.#device.tensor('f32', [size]) : undefined;
+    const room = (size: number) => (size > 0 ? this.#device.tensor('f32', [size]) : undefined);
+    const outputs = [hiddenSize, this.#qkvWidth(true), 2 * intermediateSize, this.config.vocabSize];
+    const partial = room(Math.max(...outputs.map((n) => partialSums(this.#device, rows, n))));
+    const norms = room(normSums(this.#device, rows, hiddenSize));
+    const all = [...Object.values(tensors), partial, norms];
+    return { rows, ...tensors, partial, norms, destroy: () => all.forEach((tensor) => tensor?.destroy()) };
   }
 
   #qkvWidth(owns: boolean): number {
@@ -132,49 +134,50 @@ export class Decoder {
   /** Records a step: embedding, all layers, and where asked for the logits of every row. */
   forward(pass: Pass, step: ForwardStep): void {
     const { batch, activations, rows, logits } = step;
-    const { hidden, normed, partial } = activations;
-    const width = this.config.hiddenSize;
-    const eps = this.config.normEps;
-    embed(pass, { batch, weights: this.#embedding, y: hidden }, { rows });
+    const { partial } = activations;
+    embed(pass, { batch, weights: this.#embedding, y: activations.hidden }, { rows });
+    const { normEps: eps } = this.config;
+    let x = normRows(pass, stream(step, this.#layers[0]?.inputNorm ?? this.#finalNorm), { rows, eps });
     this.#layers.forEach((layer, index) => {
-      rmsNorm(pass, { batch, x: hidden, weight: layer.inputNorm, y: normed }, { width, eps, rows });
-      this.#attend(pass, step, layer, index);
-      rmsNorm(pass, { batch, x: hidden, weight: layer.postNorm, y: normed }, { width, eps, rows });
-      this.#feedForward(pass, step, layer);
+      this.#attend(pass, step, { x, layer, index });
+      const attended = { x: activations.attended, weights: layer.output, partial };
+      const inner = { rows, eps, reader: layer.gateUp, before: x };
+      x = addAndNorm(pass, attended, stream(step, layer.postNorm), inner);
+      const gateUp = { batch, x, weights: layer.gateUp, y: activations.gated, partial };
+      matmul(pass, gateUp, { rows, store: 'gated' });
+      const next = this.#layers[index + 1] ?? { inputNorm: this.#finalNorm, qkv: this.#head };
+      const gated = { x: activations.gated, weights: layer.down, partial };
+      const outer = { rows, eps, reader: next.qkv, before: x };
+      x = addAndNorm(pass, gated, stream(step, next.inputNorm), outer);
     });
-    if (!logits) return;
-    rmsNorm(pass, { batch, x: hidden, weight: this.#finalNorm, y: normed }, { width, eps, rows });
-    matmul(pass, { batch, x: normed, weights: this.#head, y: logits, partial }, { rows });
+    if (logits) matmul(pass, { batch, x, weights: this.#head, y: logits, partial }, { rows });
   }
 
   #attend(
     pass: Pass,
     { batch, attention, activations, rows }: ForwardStep,
-    layer: Layer,
-    index: number,
+    { x, layer, index }: { x: NormedRows; layer: Layer; index: number },
   ): void {
     const { heads, headDim, layers } = this.config;
-    const { hidden, normed, qkv, attended, partial } = activations;
+    const { qkv, attended, partial } = activations;
     const angles = this.#angles;
     const owns = layers[index]?.kvSource === index;
     const stride = this.#qkvWidth(owns);
-    matmul(pass, { batch, x: normed, weights: layer.qkv, y: qkv, partial }, { rows });
+    matmul(pass, { batch, x, weights: layer.qkv, y: qkv, partial }, { rows });
     // A layer that reuses keys reads them as stored: only its queries are turned.
     if (owns) attention.ropeAppend(pass, index, { batch, angles, x: qkv }, { rows });
     else rope(pass, { batch, angles, x: qkv }, { heads, headDim, stride, rows });
     attention.run(pass, index, { batch, q: qkv, y: attended }, { stride, rows });
-    const projected = { batch, x: attended, weights: layer.output, y: hidden, partial };
-    matmul(pass, projected, { rows, store: 'accumulate' });
-  }
-
-  #feedForward(pass: Pass, { batch, activations, rows }: ForwardStep, layer: Layer): void {
-    const { hidden, normed, gated, partial } = activations;
-    matmul(pass, { batch, x: normed, weights: layer.gateUp, y: gated, partial }, { rows, store: 'gated' });
-    matmul(pass, { batch, x: gated, weights: layer.down, y: hidden, partial }, { rows, store: 'accumulate' });
   }
 
   /** Frees the weights. */
   destroy(): void {
     for (const part of this.#owned) part.destroy();
   }
+}
+
+/** The residual stream of a step, to be normalised with these weights. */
+function stream({ batch, activations }: ForwardStep, weight: GpuTensor<'f32'>): NormOperands {
+  const { hidden, normed, norms } = activations;
+  return { batch, y: hidden, weight, normed, norms };
 }

@@ -30,7 +30,7 @@ export {
   type ProductLayout,
   type RowUse,
 } from './kernels/matmul-matrix.ts';
-export type { Product, ProductShape, Store, Variant } from './kernels/product.ts';
+export type { Product, ProductNorm, ProductShape, Store, Variant } from './kernels/product.ts';
 export {
   columnMultiple,
   emptyMatrix,
@@ -44,6 +44,15 @@ export {
 } from './kernels/matrix.ts';
 export { narrowChunk, operandPrelude, type Operand } from './kernels/operand.ts';
 export { reducingKernel, rowLanes } from './kernels/reduce.ts';
+export {
+  addAndNorm,
+  normRows,
+  normSums,
+  type AddedProduct,
+  type NormOperands,
+  type NormShape,
+} from './kernels/residual.ts';
+export type { NormedRows } from './kernels/normed-rows.ts';
 export {
   adjust,
   encodeSequence,

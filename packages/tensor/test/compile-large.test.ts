@@ -1,4 +1,14 @@
-import { matmul, type Device, type Matrix, type Operand, type WeightFormat } from '@ensample/tensor';
+import {
+  addAndNorm,
+  matmul,
+  normRows,
+  type Batch,
+  type Device,
+  type GpuTensor,
+  type Matrix,
+  type Operand,
+  type WeightFormat,
+} from '@ensample/tensor';
 import {
   expectNoErrors,
   expectNothingAllocated,
@@ -59,8 +69,27 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
           }
         }
       }
+      for (const count of tier === 'matrix' ? rows : []) recordNorm(check, { tensor, batch, weights }, count);
     }
     destroy();
+  }
+
+  /** The same product added to a residual stream, and reading it normalised. */
+  function recordNorm(
+    check: KernelCheck,
+    { tensor, batch, weights }: { tensor: GpuTensor<'f32'>; batch: Batch; weights: Matrix },
+    count: number,
+  ): void {
+    const narrow = { ...tensor, dtype: 'f16' } as const;
+    const weight = { ...tensor, shape: [weights.rows] };
+    const stream = { batch, y: tensor, weight, normed: narrow, norms: tensor };
+    const shape = { rows: count, eps: 1e-6 };
+    const partial = { ...tensor, byteLength: Infinity };
+    const before = normRows(check, stream, shape);
+    const product = { x: narrow, weights, partial };
+    const x = addAndNorm(check, product, stream, { ...shape, reader: weights, before });
+    for (const store of ['assign', 'gated'] as const)
+      matmul(check, { batch, x, weights, y: tensor, partial }, { rows: count, store });
   }
 
   test.each(['f32', 'f16', 'int8', 'int4'] as const)('%s', async (format) => {
@@ -68,6 +97,9 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
     recordAll(check, format);
     const names = check.kernels.map(({ name }) => name.replace(/^matmul_/, ''));
     for (const variant of met[tier]) expect(names.some((name) => name.startsWith(variant))).toBe(true);
+    if (tier === 'matrix')
+      for (const role of ['norms[square_at(row, part)] =', 'norms[ROOTS + row] ='])
+        expect(check.kernels.filter(({ code }) => code.includes(role)).length).toBeGreaterThan(4);
     await check.expectCompiled();
   });
 

@@ -1,10 +1,15 @@
 import {
+  addAndNorm,
   matmul,
   matrixProduct,
+  normRows,
+  normSums,
   partialSums,
   productVariant,
   uploadMatrix,
   type Device,
+  type GpuTensor,
+  type Operand,
   type Operands,
   type Pass,
   type ProductLayout,
@@ -19,6 +24,7 @@ import {
   onEmulated,
   randomMatrix,
   readValues,
+  rmsNormReference,
   scope,
   seeded,
   storedValues,
@@ -63,7 +69,7 @@ async function check(
   device: Device,
   product: Product,
   runs: readonly Run[],
-  record: (pass: Pass, tensors: Operands, shape: ProductShape) => void,
+  record: (pass: Pass, tensors: Operands & { x: GpuTensor<Operand> }, shape: ProductShape) => void,
 ): Promise<void> {
   const { format, store, x: xType, y: yType } = product;
   const outputs = outputsOf(store);
@@ -179,6 +185,71 @@ await onEmulated('matrix', (device) => {
       );
     }
   });
+
+  /** A product whose workgroups share columns, as those of more outputs than are here do. */
+  const inSlices = matrixProduct(others['two rounds ahead, slices']!, { most: 50 });
+
+  // Two products with a norm between them, as in a layer: the residual stream, and what is read of it.
+  test.each([
+    [64, 256, 'f16', 'assign', 1, [1, 3, 16, 30, 32]],
+    [128, 64, 'int8', 'gated', 100, [2, 4, 20]], // rows that are much larger than at the norm before
+    [128, 128, 'int4', 'assign', 0.01, [1, 4]],
+    [96, 128, 'f16', 'assign', 1, [2, 7]], // of columns that subgroup matrices do not take
+  ] as const)(
+    'a norm of %i columns in products of %i columns: %s, %s, rows grow by %d',
+    async (width, inner, format, store, growth, rowCounts) => {
+      const random = seeded(5);
+      const outputs = outputsOf(store);
+      const eps = 1e-5;
+      for (const active of rowCounts) {
+        const rows = active + (active % 3);
+        const { own, destroy } = scope();
+        const [first, second] = [
+          randomMatrix(random, format, width, inner),
+          randomMatrix(random, format, outputs, width),
+        ];
+        const size = (300 * Math.sqrt(inner)) / growth; // with values up to 30
+        const x = storedValues('f16', random.normals(active * inner)).map((value) => value / size);
+        const before = random.normals(rows * width);
+        const weight = random.normals(width);
+        const tensor = <D extends Operand>(dtype: D, columns: number, data: Float32Array) => {
+          const values = new Float32Array(rows * columns).fill(NaN);
+          values.set(data);
+          return own(uploadValues(device(), dtype, [rows, columns], values));
+        };
+        const y = tensor('f32', width, before);
+        const result = tensor('f32', store === 'gated' ? outputs / 2 : outputs, new Float32Array());
+        const most = Math.max(partialSums(device(), rows, width), 2 * 64 * 128);
+        const shared = {
+          batch: own(uploadBatch(device(), new Array(active).fill({}), rows)),
+          partial: own(device().tensor<'f32'>('f32', [most])),
+        };
+        const reader = own(uploadMatrix(device(), second.host));
+        const stream = {
+          ...{ batch: shared.batch, y, normed: tensor('f16', width, new Float32Array()) },
+          weight: own(uploadValues(device(), 'f32', [width], weight)),
+          norms: own(device().tensor<'f32'>('f32', [normSums(device(), rows, width)])),
+        };
+        const weights = own(uploadMatrix(device(), first.host));
+        const product = { x: tensor('f32', inner, x), weights, partial: shared.partial };
+        await compute(device(), (pass) => {
+          const previous = normRows(pass, stream, { rows, eps });
+          const normed = addAndNorm(pass, product, stream, { rows, eps, reader, before: previous });
+          if (width % 64 === 0) expect(normed.parts !== undefined).toBe(rows <= 32);
+          const shares = rows > 16 && width === 64 ? { variant: inSlices } : {};
+          matmul(pass, { ...shared, x: normed, weights: reader, y: result }, { rows, store, ...shares });
+        });
+        const added = matmulReference(x, first.values, inner).map((value, i) => value + before[i]!);
+        const reference = store === 'gated' ? gatedReference : matmulReference;
+        const expected = reference(rmsNormReference(added, weight, eps), second.values, width);
+        expectClose((await readValues(device(), y)).subarray(0, added.length), added, tolerance.f16);
+        const results = await readValues(device(), result);
+        expectClose(results.subarray(0, expected.length), expected, tolerance.f16);
+        expect(results.subarray(expected.length).every(Number.isNaN)).toBe(true);
+        destroy();
+      }
+    },
+  );
 
   test('a layout that the kernel does not have is refused', () => {
     const layout = others['two rounds ahead, slices']!;

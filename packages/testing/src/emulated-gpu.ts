@@ -219,7 +219,12 @@ const elements: Readonly<Record<string, string>> = { vec4u: halves };
  */
 export function emulated(code: string): string {
   const matrices = code.includes('enable chromium_experimental_subgroup_matrix;');
-  if (!matrices && !/lane \/ 32u[^]*subgroupAdd|const (JOIN = (16|32)|TEAM = (8|16|32))u/.test(code))
+  if (
+    !matrices &&
+    !/lane \/ 32u[^]*subgroupAdd|subgroupShuffleXor[^]*lane \/ 32u|const (JOIN = (16|32)|TEAM = (8|16|32))u/.test(
+      code,
+    )
+  )
     return code;
   const chunks = new Set<string>();
   const define = (how: string, array: string): string => {

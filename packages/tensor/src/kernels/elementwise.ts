@@ -1,7 +1,15 @@
 import { kernel } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
-import { embedBody, rmsNormHead, rmsNormOnce, rmsNormTwice, ropeBody } from './elementwise.wgsl.ts';
+import {
+  dropRoots,
+  embedBody,
+  keepRoots,
+  rmsNormHead,
+  rmsNormOnce,
+  rmsNormTwice,
+  ropeBody,
+} from './elementwise.wgsl.ts';
 import { decodeQuad, type Matrix } from './matrix.ts';
 import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
 import { reducingKernel, rowLanes } from './reduce.ts';
@@ -26,24 +34,34 @@ export function createBatch(
   return pass.tensor('u32', [4 * (1 + capacity)]);
 }
 
+/** Tensors of {@link rmsNorm}. */
+export interface RmsNormTensors {
+  readonly batch: Batch;
+  /** `[rows, width]` */
+  readonly x: GpuTensor<'f32'>;
+  /** `[width]` */
+  readonly weight: GpuTensor<'f32'>;
+  /** `[rows, width]` */
+  readonly y: GpuTensor<Operand>;
+  /** `[rows]`, written where it is given: each row's 1 / √(mean(x²) + eps). */
+  readonly roots?: GpuTensor<'f32'>;
+}
+
 /** RMSNorm: y = x / √(mean(x²) + eps) · weight, for each row of x `[rows, width]`. */
 export function rmsNorm(
   pass: Pass,
-  {
-    batch,
-    x,
-    weight,
-    y,
-  }: { batch: Batch; x: GpuTensor<'f32'>; weight: GpuTensor<'f32'>; y: GpuTensor<Operand> },
+  { roots, ...tensors }: RmsNormTensors,
   { width, eps, rows }: { width: number; eps: number; rows: number },
 ): void {
   const { tier } = pass.device;
   const lanes = Math.min(512, rowLanes(pass.device, width)); // more would have less than two vectors each
   const constants = { WIDTH: width, EPS: eps.toExponential() + 'f', REDUCE_WIDTH: lanes };
-  const prelude = { ...operandPrelude({ Y: y.dtype }), constants };
+  const { dtype } = tensors.y;
+  const prelude = { ...operandPrelude({ Y: dtype }), constants };
+  const keep = roots ? keepRoots : dropRoots;
   const body = lanes < 128 ? rmsNormTwice : rmsNormOnce;
-  const code = reducingKernel(tier, 'rms_norm', prelude, narrowChunk[y.dtype], rmsNormHead, body);
-  pass.run(code, { batch, x, weight, y }, [rows]);
+  const code = reducingKernel(tier, 'rms_norm', prelude, narrowChunk[dtype], rmsNormHead, keep, body);
+  pass.run(code, roots ? { ...tensors, roots } : { ...tensors }, [rows]);
 }
 
 /** Shape of the heads that {@link rope} turns. */

@@ -7,10 +7,21 @@ export const rmsNormHead = /* wgsl */ `
 
 const_assert WIDTH % 4u == 0u;
 
-fn scale_of(squares: vec4f, lane: u32) -> f32 {
+fn scale_of(row: u32, squares: vec4f, lane: u32) -> f32 {
   let sums = reduce_add4(squares, lane);
-  return inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(WIDTH) + EPS);
+  let root = inverseSqrt((sums.x + sums.y + sums.z + sums.w) / f32(WIDTH) + EPS);
+  if (lane == 0u && row < batch[0].x) { keep(row, root); }
+  return root;
 }
+`;
+
+/** Whether a row's factor is kept. */
+export const keepRoots = /* wgsl */ `
+@group(0) @binding(4) var<storage, read_write> roots: array<f32>;   // [rows]
+fn keep(row: u32, root: f32) { roots[row] = root; }
+`;
+export const dropRoots = /* wgsl */ `
+fn keep(row: u32, root: f32) {}
 `;
 
 /** For few invocations: a row is read twice. */
@@ -22,7 +33,7 @@ fn run(group: vec3u, lane: u32) {
     let v = x[row + i];
     squares += v * v;
   }
-  let scale = scale_of(squares, lane);
+  let scale = scale_of(group.x, squares, lane);
   if (group.x >= batch[0].x) { return; }
   for (var i = lane; i < WIDTH / 4u; i += REDUCE_WIDTH) { y[row + i] = narrow4(x[row + i] * scale * weight[i]); }
 }
@@ -44,7 +55,7 @@ fn run(group: vec3u, lane: u32) {
     weights[i] = weight[min(at, WIDTH / 4u - 1u)];
     squares += values[i] * values[i];
   }
-  let scale = scale_of(squares, lane);
+  let scale = scale_of(group.x, squares, lane);
   for (var i = 0u; i < OWN; i++) {
     let at = lane + REDUCE_WIDTH * i;
     if (live && at < WIDTH / 4u) { y[row + at] = narrow4(values[i] * scale * weights[i]); }

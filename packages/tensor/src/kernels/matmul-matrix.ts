@@ -12,6 +12,7 @@ import {
   operandLoadsF32,
 } from './matmul-loads.wgsl.ts';
 import {
+  addSlicesBindings,
   addSlicesBody,
   finishAtOnce,
   finishInTurns,
@@ -22,8 +23,8 @@ import {
 } from './matmul-matrix.wgsl.ts';
 import { rowBody } from './matmul.wgsl.ts';
 import type { WeightFormat } from './matrix.ts';
-import { operandPrelude, type Operand } from './operand.ts';
-import { storeChunks, type Product, type ProductShape, type Variant } from './product.ts';
+import type { Operand } from './operand.ts';
+import { normChunks, storeChunks, type Product, type ProductShape, type Variant } from './product.ts';
 
 /** How a product is laid out on subgroup matrices of 16 × 16; see `matrixBody`. */
 export interface ProductLayout {
@@ -121,23 +122,28 @@ export interface RowUse {
 /** Products of up to `rows` rows, so few that multiplying is cheap. Subgroups of 32. */
 export function rowProduct(rows: number, { formats, outputs = 1 }: RowUse = {}): Variant {
   const name = `row${rows}${outputs > 1 ? `x${outputs}` : ''}`;
-  const code = ({ format, store, x, y }: Product): Kernel =>
-    kernel(
+  const code = (product: Product): Kernel => {
+    const { format, x, y } = product;
+    const { aliases, constants, chunks } = normChunks(product, 'product');
+    return kernel(
       `matmul_${name}_${format}`,
       {
         enable: ['f16', 'subgroups'],
-        aliases: { Y: y, XUnit: operandUnit[x] },
-        constants: { ROWS: rows, OUTPUTS: outputs },
+        aliases: { Y: y, XUnit: operandUnit[x], ...aliases },
+        constants: { ROWS: rows, OUTPUTS: outputs, ...constants },
       },
       weightLoads[format],
       format === 'int8' || format === 'int4' ? halfDots : exactDots,
       matrixBindings,
       operandLoads[x],
-      ...storeChunks({ store, y }),
+      ...storeChunks(product),
+      ...chunks,
       rowBody,
     );
+  };
   return {
     name,
+    squareParts: (shape) => Math.ceil(shape.outputs / (4 * outputs)),
     takes: (shape) =>
       shape.rows <= rows && (formats?.includes(shape.format) ?? true) && shape.columns % 8 === 0,
     record: (pass, tensors, shape, product) =>
@@ -180,18 +186,18 @@ function workgroupBytes(layout: ProductLayout): number {
   return Math.max(256 * tiles * ((depth * splits) / 8 + 1), 4 * finishOf(layout).sums);
 }
 
-/** A kernel of `matrixBody`, with `bindings` for where its results go. */
+/** A kernel of `matrixBody`, with chunks for where its results go. */
 function matrixKernel(
   name: string,
   { format, x, y }: Product,
-  constants: Record<string, number>,
+  { aliases, constants }: Pick<Prelude, 'aliases' | 'constants'>,
   ...chunks: readonly string[]
 ): Kernel {
   const prelude: Prelude = {
     enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
     directives: ['diagnostic(off, chromium.subgroup_matrix_uniformity);'],
-    aliases: { Y: y, XUnit: operandUnit[x] },
-    constants,
+    aliases: { Y: y, XUnit: operandUnit[x], ...aliases },
+    ...(constants && { constants }),
   };
   return kernel(
     `matmul_${name}_${format}`,
@@ -220,8 +226,10 @@ export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }
   const width = 32 * rowGroups * columnGroups * splits;
   const constants = constantsOf(layout);
   const { body } = finishOf(layout);
+  const parts = (shape: ProductShape) => Math.ceil(shape.outputs / (slices > 1 ? 64 : tileOutputs));
   return {
     name,
+    ...(body !== finishInTurns && { squareParts: parts }),
     takes: (shape, { gpu: { limits } }, partial) =>
       bytes <= limits.maxComputeWorkgroupStorageSize &&
       width <= limits.maxComputeInvocationsPerWorkgroup &&
@@ -231,13 +239,12 @@ export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }
       (slices === 1 || (partial && tileRows <= paddedRows(shape.rows) && 64 % tileOutputs === 0)),
     record: (pass, tensors, shape, product) => {
       if (slices === 1) {
-        const chunks = [matrixBindings, ...storeChunks(product), body];
-        pass.run(matrixKernel(name, product, constants, ...chunks), tensors, grid(shape));
+        pass.run(wholeKernel(name, product, constants, body), tensors, grid(shape));
         return;
       }
       const sizes = { ROWS: paddedRows(shape.rows), PARTIAL_STRIDE: paddedOutputs(shape.outputs) };
-      const code = matrixKernel(name, product, { ...constants, ...sizes }, sliceBindings, body);
-      pass.run(code, tensors, grid(shape));
+      const prelude = { constants: { ...constants, ...sizes } };
+      pass.run(matrixKernel(name, product, prelude, sliceBindings, body), tensors, grid(shape));
       pass.run(addSlices(product, { ...sizes, SLICES: slices }), tensors, [
         Math.ceil(shape.outputs / 2 / 64),
         shape.rows,
@@ -246,9 +253,34 @@ export function matrixProduct(layout: ProductLayout, { most: rows, outputs = 0 }
   };
 }
 
-function addSlices(product: Product, constants: Record<string, number>): Kernel {
-  const prelude = { ...operandPrelude({ Y: product.y }), constants };
-  return kernel('matmul_add_slices', prelude, ...storeChunks(product), addSlicesBody);
+/** A product that one workgroup finishes. */
+function wholeKernel(
+  name: string,
+  product: Product,
+  constants: Record<string, number>,
+  body: string,
+): Kernel {
+  const norm = normChunks(product, 'product');
+  const prelude = { aliases: norm.aliases, constants: { ...constants, ...norm.constants } };
+  const chunks = body === finishInTurns ? [] : norm.chunks;
+  return matrixKernel(name, product, prelude, matrixBindings, ...storeChunks(product), ...chunks, body);
+}
+
+function addSlices(product: Product, sizes: Record<string, number>): Kernel {
+  const { aliases, constants, chunks } = normChunks(product, 'slices');
+  const prelude = {
+    enable: ['f16', 'subgroups'],
+    aliases: { Y: product.y, ...aliases },
+    constants: { ...sizes, ...constants },
+  };
+  return kernel(
+    'matmul_add_slices',
+    prelude,
+    addSlicesBindings,
+    ...storeChunks(product),
+    ...chunks,
+    addSlicesBody,
+  );
 }
 
 /** Products on tier `matrix`, the first that takes a shape is taken. */

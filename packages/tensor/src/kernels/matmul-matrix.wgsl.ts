@@ -110,6 +110,7 @@ fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<fu
 /** finish: all sums go to workgroup memory at once, which must hold them; a split's are added to the others'. */
 export const finishAtOnce = /* wgsl */ `
 const Y_SIZE = SPLITS * TILE_ROWS * OUTPUTS;
+const STORES = (TILE_ROWS * OUTPUTS / 2u + WIDTH - 1u) / WIDTH;    // pairs of outputs that an invocation stores
 
 fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
   let subgroup = lane / 32u;
@@ -122,12 +123,19 @@ fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
   }
   workgroupBarrier();
   let rows = batch[0].x;
-  for (var i = lane; i < TILE_ROWS * OUTPUTS / 2u; i += WIDTH) {
-    var total = vec2f();
-    for (var s = 0u; s < SPLITS; s++) { total += sum_pair(s * TILE_ROWS * OUTPUTS / 2u + i); }
+  for (var k = 0u; k < STORES; k++) {
+    let i = lane + WIDTH * k;
     let row = group.y * TILE_ROWS + 2u * i / OUTPUTS;
     let n = group.x * OUTPUTS + 2u * i % OUTPUTS;
-    if (row < rows && n < dims.y) { store(row, n, total); }
+    let factor = factor_of(row, lane, OUTPUTS / 2u, group.x == 0u);
+    let live = i < TILE_ROWS * OUTPUTS / 2u && row < rows;
+    var kept = vec2f();
+    if (live && n < dims.y) {
+      var total = vec2f();
+      for (var s = 0u; s < SPLITS; s++) { total += sum_pair(s * TILE_ROWS * OUTPUTS / 2u + i); }
+      kept = store_and_get(row, n, total, factor);
+    }
+    keep_squares(select(0xffffffffu, row, live), group.x, lane, OUTPUTS / 2u, kept);
   }
 }
 
@@ -201,20 +209,29 @@ export const sliceBindings = /* wgsl */ `
 `;
 
 /** Adds up the slices of a product and stores it. */
-export const addSlicesBody = /* wgsl */ `
+export const addSlicesBindings = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;     // [1 + rows]
 @group(0) @binding(1) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
 @group(0) @binding(2) var<storage, read> partial: array<vec2f>;   // [SLICES, ROWS, PARTIAL_STRIDE / 2]
 @group(0) @binding(3) var<storage, read_write> y: array<Y>;       // [rows, dims.z], see store
-
+`;
+export const addSlicesBody = /* wgsl */ `
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(global_invocation_id) id: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
   let n = 2u * id.x;
-  if (n >= dims.y || id.y >= batch[0].x) { return; }
-  var total = vec2f();
-  for (var slice = 0u; slice < SLICES; slice++) {
-    total += partial[(slice * ROWS + id.y) * (PARTIAL_STRIDE / 2u) + id.x];
+  let factor = factor_of(id.y, lane, 32u, id.x == 0u);
+  var kept = vec2f();
+  if (n < dims.y && id.y < batch[0].x) {
+    var total = vec2f();
+    for (var slice = 0u; slice < SLICES; slice++) {
+      total += partial[(slice * ROWS + id.y) * (PARTIAL_STRIDE / 2u) + id.x];
+    }
+    kept = store_and_get(id.y, n, total, factor);
   }
-  store(id.y, n, total);
+  keep_squares(id.y, 2u * group.x + lane / 32u, lane, 32u, kept);
 }
 `;

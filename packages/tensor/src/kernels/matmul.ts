@@ -10,6 +10,7 @@ import { matrixVariants, sharedSums } from './matmul-matrix.ts';
 import { teamProduct } from './matmul-team.ts';
 import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
 import { productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
+import { readerOf, type NormedRows, type NormPart } from './normed-rows.ts';
 import { operandPrelude, type Operand } from './operand.ts';
 import { storeChunks, type Product, type ProductShape, type Store, type Variant } from './product.ts';
 import { reducingKernel } from './reduce.ts';
@@ -127,7 +128,7 @@ export function productVariant(device: Device, rows: number, weights: MatrixShap
 export interface Operands {
   readonly batch: Batch;
   /** `[rows, columns]` */
-  readonly x: GpuTensor<Operand>;
+  readonly x: GpuTensor<Operand> | NormedRows;
   readonly weights: Matrix;
   /** `[rows, W.rows]`; with `gated` half as wide. */
   readonly y: GpuTensor<Operand>;
@@ -152,22 +153,56 @@ export interface ProductOptions {
  * Y[m, n] (+)= Σₖ X[m, k] · W[n, k], with x `[rows, columns]` and y `[rows, W.rows]` (`gated`: half as wide), sums in f32.
  * The kernel follows from the device's tier, the row capacity and the matrix.
  */
-export function matmul(
+export function matmul(pass: Pass, operands: Operands, options: ProductOptions): void {
+  const { x } = operands;
+  recordProduct(
+    pass,
+    'values' in x ? { ...operands, x: x.values } : { ...operands, x },
+    options,
+    readerOf(x),
+  );
+}
+
+/** {@link matmul} with a norm in it. */
+export function recordProduct(
   pass: Pass,
-  { batch, x, weights, y, partial }: Operands,
+  { batch, x, weights, y, partial }: Operands & { readonly x: GpuTensor<Operand> },
   { rows, store = 'assign', variant }: ProductOptions,
+  part?: NormPart,
 ): void {
   const { device } = pass;
   invariant(
     store !== 'gated' || weights.rows % 2 === 0,
     () => `${weights.rows} rows cannot be gates and ups in turns`,
   );
-  const product = { format: weights.format, store, x: x.dtype, y: y.dtype };
+  const product = { format: weights.format, store, x: x.dtype, y: y.dtype, norm: part?.norm };
   for (const { words, scales, dims, rows: outputs } of weights.blocks) {
     const shape = { rows, outputs, columns: weights.columns, format: weights.format };
-    const room = sharedSums(device, rows, outputs);
-    const shared = partial && room > 0 && partial.byteLength >= 4 * room;
-    const way = variant ?? variantFor(device, shape, shared ?? false);
-    way.record(pass, { words, scales, batch, dims, x, y, ...(partial && { partial }) }, shape, product);
+    const way = variant ?? variantFor(device, shape, hasRoom(device, shape, partial));
+    const tensors = { words, scales, batch, dims, x, y, ...(partial && { partial }), ...part?.tensors };
+    way.record(pass, tensors, shape, product);
   }
+}
+
+/** Parts in which a product with these weights adds up the squares of what it stores; undefined where it does not. */
+export function squareParts(
+  device: Device,
+  rows: number,
+  { columns, format, blocks }: Matrix,
+  partial: GpuTensor | undefined,
+): number | undefined {
+  const parts = blocks.map((block) => {
+    const shape = { rows, outputs: block.rows, columns, format };
+    return variantFor(device, shape, hasRoom(device, shape, partial)).squareParts?.(shape);
+  });
+  return parts.includes(undefined) ? undefined : parts[0];
+}
+
+function hasRoom(
+  device: Device,
+  { rows, outputs }: Pick<ProductShape, 'rows' | 'outputs'>,
+  partial?: GpuTensor,
+): boolean {
+  const room = sharedSums(device, rows, outputs);
+  return partial !== undefined && room > 0 && partial.byteLength >= 4 * room;
 }

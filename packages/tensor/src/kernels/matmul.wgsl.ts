@@ -81,6 +81,7 @@ export const rowBody = /* wgsl */ `
 const EIGHTS = LOAD_COLUMNS / 8u;
 const PAIRS = 2u * OUTPUTS;                                       // of a workgroup's outputs
 var<workgroup> totals: array<f32, 2u * ROWS * PAIRS>;
+var<workgroup> square_totals: array<f32, 4u * ROWS>;
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -99,6 +100,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       }
     }
   }
+  if (ADDS_UP) {
+    for (var m = 0u; m < ROWS; m++) {
+      let total = subgroupAdd(square_sum(m, lane, 128u));
+      if (lane % 32u == 0u) { square_totals[4u * m + lane / 32u] = total; }
+    }
+  }
   // Sums move up to the first place: indexed by a loop that compilers do not unroll, all would live in memory.
   for (var i = 0u; i < ROWS * OUTPUTS; i++) {
     let total = subgroupAdd(sums[0]);
@@ -108,7 +115,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   workgroupBarrier();
   let m = lane / PAIRS;
   let n = group.x * 4u * OUTPUTS + lane % PAIRS * 2u;
-  if (m < min(ROWS, batch[0].x) && n < dims.y) { store(m, n, vec2f(totals[2u * lane], totals[2u * lane + 1u])); }
+  var kept = vec2f();
+  if (m < min(ROWS, batch[0].x) && n < dims.y) {
+    let sum = square_totals[4u * m] + square_totals[4u * m + 1u] + square_totals[4u * m + 2u] + square_totals[4u * m + 3u];
+    let factor = factor_from(sum, m, group.x == 0u && lane % PAIRS == 0u);
+    kept = store_and_get(m, n, vec2f(totals[2u * lane], totals[2u * lane + 1u]), factor);
+  }
+  keep_squares(m, group.x, lane, PAIRS, kept);
 }
 `;
 

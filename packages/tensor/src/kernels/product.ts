@@ -1,9 +1,21 @@
 import type { Device } from '../device.ts';
+import type { Prelude } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { WeightFormat } from './matrix.ts';
 import { accumulate, assign, gated } from './matmul.wgsl.ts';
 import { narrowChunk, type Operand } from './operand.ts';
+import {
+  factorOfRow,
+  feedsNorm,
+  feedsNormBindings,
+  feedsNormSliceBindings,
+  leftByNorms,
+  noNorm,
+  readsNorm,
+  readsNormBindings,
+  readsNormSliceBindings,
+} from './residual.wgsl.ts';
 
 /**
  * How a product is stored: it replaces what is in y, it is added to it (a residual connection), or it leaves as
@@ -17,7 +29,26 @@ export interface Product {
   readonly store: Store;
   readonly x: Operand;
   readonly y: Operand;
+  /** A norm that is part of it; see `addAndNorm`. Default: none. */
+  readonly norm?: ProductNorm | undefined;
 }
+
+/** What a product has to do with an RMSNorm next to it. */
+export interface ProductNorm {
+  /** It normalises the rows of x, or stores beside y what a product reads that does (with `accumulate`). */
+  readonly role: 'reads' | 'feeds';
+  readonly width: number;
+  readonly eps: number;
+  /** Parts in which squares of the rows are added up. */
+  readonly parts: number;
+  /** Element type of rows that are to be normalised. */
+  readonly scaled: Operand;
+  /** Where this norm's roots are in what norms leave for each other: 0, or 1 where those of the norm before are at 0. */
+  readonly turn: 0 | 1;
+}
+
+/** Rows of a product that has a norm in it, at most: with more, a norm by itself is as fast (docs/performance-log.md). */
+export const mostNormRows = 32;
 
 /** Size of a product: so many rows of x times a block of W. */
 export interface ProductShape {
@@ -31,6 +62,8 @@ export interface ProductShape {
 export interface Variant {
   /** What its kernels are called, after `matmul_` and before the format of the weights. */
   readonly name: string;
+  /** Parts in which it adds up the squares of a row that it stores. Absent where it knows nothing of norms. */
+  squareParts?(shape: ProductShape): number;
   /** @param partial whether there is room for sums of several workgroups. */
   takes(shape: ProductShape, device: Device, partial: boolean): boolean;
   record(
@@ -46,4 +79,33 @@ const stores: Readonly<Record<Store, string>> = { assign, accumulate, gated };
 /** The chunks that define `store`. */
 export function storeChunks({ store, y }: Pick<Product, 'store' | 'y'>): string[] {
   return [narrowChunk[y], stores[store]];
+}
+
+const normBindings: Readonly<Record<ProductNorm['role'], readonly [product: string, slices: string]>> = {
+  reads: [readsNormBindings, readsNormSliceBindings],
+  feeds: [feedsNormBindings, feedsNormSliceBindings],
+};
+
+/** What a kernel that may have a norm in it puts before its body: one that multiplies, or one that adds up slices. */
+export function normChunks(
+  { norm }: Product,
+  kernel: 'product' | 'slices',
+): Required<Pick<Prelude, 'aliases' | 'constants'>> & { readonly chunks: readonly string[] } {
+  if (!norm) return { aliases: {}, constants: {}, chunks: [noNorm, factorOfRow] };
+  const { role, width, eps, parts, scaled, turn } = norm;
+  const [product, slices] = normBindings[role];
+  const places = {
+    ...{ MOST_ROWS: mostNormRows, ROOTS: turn * mostNormRows, ROOTS_BEFORE: (1 - turn) * mostNormRows },
+    ...{ PARTS: parts, NORM_WIDTH: width },
+  };
+  return {
+    aliases: { Scaled: scaled },
+    constants: { ...places, EPS: `${eps.toExponential()}f` },
+    chunks: [
+      kernel === 'slices' ? slices : product,
+      leftByNorms,
+      role === 'reads' ? readsNorm : feedsNorm,
+      factorOfRow,
+    ],
+  };
 }
