@@ -1,7 +1,13 @@
-import { InvalidOptionError, invariant, type Device, type GpuTensor } from '@ensample/tensor';
+import {
+  InvalidOptionError,
+  invariant,
+  OutOfMemoryError,
+  type Device,
+  type GpuTensor,
+} from '@ensample/tensor';
 import { kindsOf, placesOf, type KvKind, type KvLayout, type LayerPlace } from './layout.ts';
 import { PagePool } from './pool.ts';
-import { deadPages, extendRun, trimRun, type PageRun, type Segment } from './segment.ts';
+import { deadPages, extendRun, movePages, trimRun, type PageRun, type Segment } from './segment.ts';
 import { Sequence } from './sequence.ts';
 import { defaultDraftLimit, pagesFor } from './sizing.ts';
 
@@ -39,6 +45,8 @@ export class KvCache {
   readonly pageTokens: number;
   readonly draftLimit: number;
   readonly dtype: 'f32' | 'f16';
+  /** With pages or users. */
+  readonly #segments = new Set<Segment>();
 
   /**
    * @throws InvalidOptionError for an option out of its range.
@@ -100,6 +108,23 @@ export class KvCache {
     return this.pools.reduce((sum, pool, k) => sum + pool.growth(pages[k] ?? 0), 0);
   }
 
+  /**
+   * Copies the slabs of each kind into one where one binding can hold them: attention is recorded once per slab. Plans made
+   * before are out of date, and no step may be on its way to be recorded.
+   * @param room bytes that may be taken meanwhile, as many as the joined slab has. Where they are not there, slabs stay as they are.
+   */
+  async join(room: number = Infinity): Promise<void> {
+    for (const [kind, pool] of this.pools.entries()) {
+      if (pool.joinBytes === 0 || pool.joinBytes > room) continue;
+      try {
+        const offsets = await pool.join();
+        for (const { runs } of this.#segments) movePages(runs[kind], offsets);
+      } catch (error) {
+        if (!(error instanceof OutOfMemoryError)) throw error;
+      }
+    }
+  }
+
   /** Frees slabs that nothing uses: after running out of memory, or to make room for others. */
   shrink(): void {
     for (const pool of this.pools) pool.shrink();
@@ -137,7 +162,9 @@ export class KvCache {
   createSegment(parent: Segment | undefined, start: number): Segment {
     const runs = this.pools.map((pool) => ({ slab: pool.roomiest(), first: 0, ids: [] }));
     if (parent) parent.users++;
-    return { parent, start, length: 0, reservedEnd: start, runs, users: 1 };
+    const segment = { parent, start, length: 0, reservedEnd: start, runs, users: 1 };
+    this.#segments.add(segment);
+    return segment;
   }
 
   /**
@@ -185,6 +212,7 @@ export class KvCache {
   release(segment: Segment): void {
     for (let at: Segment | undefined = segment; at; at = at.parent) {
       if (--at.users > 0) return;
+      this.#segments.delete(at);
       for (const { pool, run } of this.#parts(at)) {
         for (const id of run.ids.splice(0)) pool.give(run.slab, id);
       }

@@ -100,20 +100,74 @@ export class PagePool {
     return this.#idle ? pages : Math.max(wanted, pages - this.freePages, this.totalPages);
   }
 
-  #addSlab(pages: number): void {
+  /** A buffer for each owner. */
+  #makeBuffers(pages: number): GpuTensor[] {
     const { owners, kvHeads, headDim, tokens, dtype } = this.shape;
     const buffers: GpuTensor[] = [];
     try {
       for (let i = 0; i < owners; i++) {
         buffers.push(this.#device.tensor(dtype, [pages, 2, kvHeads, tokens, headDim]));
       }
+      return buffers;
     } catch (error) {
       for (const buffer of buffers) buffer.destroy();
       throw error;
     }
-    this.slabs.push({ pages, buffers });
+  }
+
+  #addSlab(pages: number): void {
+    this.slabs.push({ pages, buffers: this.#makeBuffers(pages) });
     this.#free.push(Array.from({ length: pages }, (_, i) => pages - 1 - i));
     this.#taken.push(new Set());
+    this.#version++;
+  }
+
+  /** Bytes that {@link join} takes on the way; 0 while there is but one slab, or where one could not hold the pages of all. */
+  get joinBytes(): number {
+    if (this.slabs.length < 2 || this.totalPages > this.slabPages) return 0;
+    return this.totalPages * this.pageBytes * this.shape.owners;
+  }
+
+  /**
+   * Copies all slabs into one.
+   * @returns for each slab by how much the numbers of its pages have gone up.
+   * @throws OutOfMemoryError, having changed nothing.
+   */
+  async join(): Promise<number[]> {
+    const pages = this.totalPages;
+    let buffers: GpuTensor[] = [];
+    try {
+      await this.#device.checkMemory(`a slab of ${pages} KV pages`, () => {
+        buffers = this.#makeBuffers(pages);
+      });
+    } catch (error) {
+      for (const buffer of buffers) buffer.destroy();
+      throw error;
+    }
+    const offsets: number[] = [];
+    const encoder = this.#device.gpu.createCommandEncoder();
+    let first = 0;
+    for (const slab of this.slabs) {
+      offsets.push(first);
+      slab.buffers.forEach(({ buffer, byteLength }, owner) => {
+        const to = buffers[owner]?.buffer;
+        if (to) encoder.copyBufferToBuffer(buffer, 0, to, first * this.pageBytes, byteLength);
+      });
+      first += slab.pages;
+    }
+    this.#device.gpu.queue.submit([encoder.finish()]);
+    this.#replace({ pages, buffers }, offsets);
+    return offsets;
+  }
+
+  #replace(joined: Slab, offsets: readonly number[]): void {
+    const moved = (slab: number) => (page: number) => page + (offsets[slab] ?? 0);
+    const free = this.#free.flatMap((pages, slab) => pages.map(moved(slab)));
+    const taken = this.#taken.flatMap((pages, slab) => [...pages].map(moved(slab)));
+    for (const { buffers } of this.slabs) for (const buffer of buffers) buffer.destroy();
+    this.slabs.splice(0, Infinity, joined);
+    this.#free.splice(0, Infinity, free);
+    this.#taken.splice(0, Infinity, new Set(taken));
     this.#version++;
   }
 

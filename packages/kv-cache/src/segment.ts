@@ -56,6 +56,14 @@ export function trimRun(pool: PagePool, run: PageRun, end: number, dead: number)
   for (const id of given) pool.give(run.slab, id);
 }
 
+/** Pages whose slab has become a part of the first one, from page `offsets[slab]` on. */
+export function movePages(run: PageRun | undefined, offsets: readonly number[]): void {
+  if (!run) return;
+  const offset = offsets[run.slab] ?? 0;
+  run.ids.splice(0, Infinity, ...run.ids.map((id) => id + offset));
+  run.slab = 0;
+}
+
 /** Entry i of a run's page table: page k of the segment lies in entry k mod length. */
 export function pageTable(run: PageRun): number[] {
   const table = new Array<number>(run.ids.length);

@@ -1,6 +1,6 @@
-import { OutOfMemoryError, type Device } from '@ensample/tensor';
+import { OutOfMemoryError, type Device, type GpuTensor } from '@ensample/tensor';
 import { expectNothingAllocated, testDevice } from '@ensample/testing';
-import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { KvCache, type KvCacheOptions, type KvLayout, type Segment } from '../src/index.ts';
 import { Journal } from './journal.ts';
 import { layouts } from './layouts.ts';
@@ -111,6 +111,84 @@ test('a slab that cannot be made leaves what was there', () => {
   journal.write(entry, 100);
   journal.check();
   cache.destroy();
+});
+
+describe('joining slabs', () => {
+  /** A chain of segments in several slabs, each page filled with a number of its own. */
+  function fill(cache: KvCache) {
+    const sequence = cache.sequence();
+    for (const tokens of [10, 30, 90]) {
+      sequence.reserve(tokens);
+      sequence.commit(tokens);
+      sequence.fork().reserve(8); // cuts the chain into segments
+    }
+    for (const [kind, pool] of cache.pools.entries()) {
+      pool.slabs.forEach(({ pages, buffers }, slab) =>
+        buffers.forEach((buffer, owner) => {
+          const words = buffer.byteLength / 4 / pages;
+          const number = (page: number) => 1e6 * kind + 1e4 * owner + 1e3 * slab + page;
+          const all = Array.from({ length: pages }, (_, page) => new Array<number>(words).fill(number(page)));
+          device.write(buffer, Float32Array.from(all.flat()));
+        }),
+      );
+    }
+    return sequence;
+  }
+
+  /** What the pages of a chain hold, for each kind and owner. */
+  async function contents(cache: KvCache, leaf: Segment | undefined): Promise<number[]> {
+    const values: number[] = [];
+    for (let at = leaf; at; at = at.parent) {
+      for (const [kind, { slab, ids }] of at.runs.entries()) {
+        for (const buffer of cache.pools[kind]!.slabs[slab]!.buffers) {
+          const data = await device.read(buffer as GpuTensor<'f32'>);
+          const words = data.length / cache.pools[kind]!.slabs[slab]!.pages;
+          for (const id of ids) values.push(data[id * words]!, data[(id + 1) * words - 1]!);
+        }
+      }
+    }
+    return values;
+  }
+
+  test('pages move into one slab with what they hold', async () => {
+    const cache = new KvCache(device, layouts['full and window']!, options);
+    const { leaf } = fill(cache);
+    expect(cache.slabs).toBeGreaterThan(2);
+    const before = { contents: await contents(cache, leaf), memory: cache.memory, version: cache.version };
+    expect(new Set(before.contents).size).toBeGreaterThan(20);
+    await cache.join();
+    expect(cache.pools.map(({ slabs }) => slabs.length)).toEqual([1, 1]);
+    expect(await contents(cache, leaf)).toEqual(before.contents);
+    expect(cache.memory).toEqual(before.memory);
+    expect(cache.version).toBeGreaterThan(before.version);
+    const { version } = cache;
+    await cache.join();
+    expect(cache.version).toBe(version);
+    const next = cache.sequence();
+    next.reserve(8);
+    const taken = leaf!.runs[0]!.ids;
+    expect(next.leaf!.runs[0]!.ids.some((id) => taken.includes(id))).toBe(false);
+    cache.destroy();
+  });
+
+  test('slabs stay as they are where a binding or the memory would not hold them', async () => {
+    const small = new KvCache(device, full, { ...options, slabBytes: 512 * 40 });
+    fill(small);
+    const large = new KvCache(device, full, options);
+    const { leaf } = fill(large);
+    const before = await contents(large, leaf);
+    const slabs = () => [small, large].map((cache) => cache.slabs);
+    const expected = slabs();
+    await small.join();
+    await large.join(large.memory.allocated - 1);
+    const memory = vi.spyOn(device, 'checkMemory').mockRejectedValue(new OutOfMemoryError('no more'));
+    await large.join();
+    memory.mockRestore();
+    expect(slabs()).toEqual(expected);
+    expect(await contents(large, leaf)).toEqual(before);
+    small.destroy();
+    large.destroy();
+  });
 });
 
 test('pages from pool to segment and back', () => {

@@ -151,7 +151,7 @@ export class Engine {
     this.#cache = new KvCache(device, model.layout, kvType ? { dtype: kvType } : {});
     this.#attention = new Attention(this.#cache, { heads: model.config.heads });
     this.#shared = {
-      stepper: new Stepper(model, this.#cache, this.#attention),
+      stepper: new Stepper(model, this.#cache, this.#attention, memoryBytes),
       sampler: new Sampler(device, model.config.vocabSize),
       state: new RunState(device, model.config.vocabSize),
       drafting: { strategies, costs: new SpeculationCosts(draftCosts[device.tier.attention]) },

@@ -36,6 +36,7 @@ export class Stepper {
   readonly attention: Attention;
   /** The running samples as kernels see them, in the order of the plan. */
   readonly slots: GpuTensor<'u32'>;
+  readonly #memoryBytes: number;
   readonly #plans: Attention[];
   readonly #recordings = new Map<string, Promise<Recording>>();
   #version = -1;
@@ -45,7 +46,9 @@ export class Stepper {
   #generation = 0;
   #recorded = 0;
 
-  constructor(model: Model, cache: KvCache, attention: Attention) {
+  /** @param memoryBytes most that the device may hold; see `EngineOptions`. Default: no limit. */
+  constructor(model: Model, cache: KvCache, attention: Attention, memoryBytes: number = Infinity) {
+    this.#memoryBytes = memoryBytes;
     this.device = cache.device;
     this.model = model;
     this.cache = cache;
@@ -96,7 +99,8 @@ export class Stepper {
   }
 
   /**
-   * Sees to it that `pages[kind]` pages are free, so that no buffer changes while steps run.
+   * Sees to it that `pages[kind]` pages are free, so that no buffer changes while steps run; where there is memory to do so, in
+   * a single slab.
    * @throws OutOfMemoryError, with nothing kept of what did not fit.
    */
   async ensurePages(what: string, pages: readonly number[]): Promise<void> {
@@ -108,6 +112,7 @@ export class Stepper {
       this.cache.shrink();
       throw error;
     }
+    await this.cache.join(this.#memoryBytes - this.device.memory.bytes);
   }
 
   /** Records the model for `rows` rows; `after` adds what follows the logits. */

@@ -1,7 +1,8 @@
+import { KvCache } from '@ensample/kv-cache';
 import { attentionPreset, longestPrompt, mostSamples, planMemory } from '@ensample/mixattn-model';
 import { expectNoErrors, expectNothingAllocated, testDevice, tinyModel } from '@ensample/testing';
 import type { Device } from '@ensample/tensor';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { prompt, tinyEngine, tinySource } from './tiny-engine.ts';
 
 const maps = {
@@ -112,4 +113,25 @@ test('an engine refuses what goes beyond memoryBytes before it takes anything, a
   await expect(none.generate({ ...options, n: 2 })).rejects.toThrow('not even a token would fit');
   none.dispose();
   await expect(tinyEngine(device, {}, { memoryBytes: -1 })).rejects.toThrow('memoryBytes is -1');
+});
+
+test('samples of a session have the slab of their prompt, as far as memory lasts', async () => {
+  const join = vi.spyOn(KvCache.prototype, 'join');
+  /** Slabs after a run that needed more pages than the prompt had; and its tokens. */
+  const runOf = async (memoryBytes?: number) => {
+    const engine = await tinyEngine(device, {}, memoryBytes ? { memoryBytes } : {});
+    const session = await engine.prefill(prompt(60));
+    const { samples } = await session.generate({ n: 4, maxTokens: 60, seed: 3, ignoreEos: true });
+    const cache = join.mock.contexts.at(-1) as KvCache;
+    const { slabs } = cache;
+    const used = device.memory.bytes;
+    engine.dispose();
+    return { slabs, used, tokens: samples.map(({ tokens }) => tokens) };
+  };
+  const joined = await runOf();
+  expect(joined.slabs).toBe(1);
+  const apart = await runOf(joined.used + 1000);
+  expect(apart.slabs).toBeGreaterThan(1);
+  expect(apart.tokens).toEqual(joined.tokens);
+  join.mockRestore();
 });
