@@ -78,8 +78,8 @@ export class Attention {
   #slots: number;
   #version = 0;
   #reads: ReadBytes = { planned: 0, perSequence: 0 };
-  /** Query vectors of the largest task: the baseline, whose tasks are no larger with more rows, has the kernel for these. */
-  #widest = 0;
+  /** Whether no task of the plan has more than few query vectors: then there is a kernel that takes less of a processor. */
+  #onlyFew = false;
 
   /** @throws InvalidOptionError for heads that cannot share the key/value heads, a head size that is not supported, a wrong chunk. */
   constructor(cache: KvCache, options: AttentionOptions) {
@@ -106,7 +106,7 @@ export class Attention {
     return this.#plan;
   }
 
-  /** Changes whenever a buffer was replaced: what was recorded before must be recorded again. */
+  /** Changes whenever a buffer was replaced, or another kernel suits the plan: what was recorded before must be recorded again. */
   get version(): number {
     return this.#version + this.cache.version;
   }
@@ -123,7 +123,7 @@ export class Attention {
   update(step: readonly StepSequence[]): readonly RowPlace[] {
     const plan = this.#fitting(this.#tiling, step);
     this.#reads = plan.reads;
-    this.#widest = plan.widest;
+    this.#choose(plan);
     this.#grow(plan);
     this.#upload(plan.words);
     return plan.places;
@@ -138,6 +138,12 @@ export class Attention {
     const plan = planStep(this.cache, this.#share, tiling, step);
     if (plan.slots <= this.#mostSlots || tiling.chunk >= 2 ** 20) return plan;
     return this.#fitting({ ...tiling, chunk: 2 * tiling.chunk }, step);
+  }
+
+  #choose({ widest }: StepPlan): void {
+    const onlyFew = widest <= this.#variant.few;
+    if (onlyFew !== this.#onlyFew) this.#version++;
+    this.#onlyFew = onlyFew;
   }
 
   #grow({ words, slots }: StepPlan): void {
@@ -192,10 +198,8 @@ export class Attention {
     const plan = this.#plan;
     const partial = this.#partial;
     const log_sums = this.#logSums;
-    const attend = kernelFor(
-      this.#variant,
-      this.#tiling.reading === 'shared' ? rows * this.#share : this.#widest,
-    );
+    const vectors = rows * this.#share;
+    const attend = kernelFor(this.#variant, this.#onlyFew ? Math.min(vectors, this.#variant.few) : vectors);
     for (let slab = 0; slab < this.cache.slabs; slab++) {
       const kv = this.cache.buffer(layer, slab);
       if (!kv) continue;

@@ -1,4 +1,4 @@
-import { Recorder, tiers, type Device, type TierName } from '@ensample/tensor';
+import { Recorder, tiers, type Device, type Kernel, type TierName } from '@ensample/tensor';
 import { KvCache } from '@ensample/kv-cache';
 import {
   expectNoErrors,
@@ -69,6 +69,37 @@ function record(
   for (const owned of [attention, cache]) owned.destroy();
   destroy();
 }
+
+test('plans of nothing but few vectors have a kernel of their own, and the version tells', async () => {
+  const device = await nullDevice('matrix', largeGpu);
+  const cache = new KvCache(device, { layers, kvHeads: 4, headDim: 64 });
+  cache.ensure([40, 40]);
+  const attention = new Attention(cache, { heads: 4 });
+  const { own, destroy } = scope();
+  const batch = own(device.tensor<'u32'>('u32', [1]));
+  const q = own(device.tensor<'f32'>('f32', [1]));
+  const step = (roots: number, rows: number) => {
+    const all = Array.from({ length: roots }, () => cache.sequence());
+    for (const sequence of all) sequence.reserve(rows);
+    attention.update(all.map((sequence) => ({ sequence, rows })));
+    for (const sequence of all) sequence.release();
+    const check = new KernelCheck(device);
+    attention.run(check, 0, { batch, q, y: { ...q, dtype: 'f16' } }, { stride: 256, rows: 16 });
+    const [{ code }] = check.kernels.filter(({ name }) => name === 'attend') as [Kernel];
+    return { alone: !code.includes('attend_many'), version: attention.version };
+  };
+  const together = step(1, 16);
+  const apart = step(16, 1);
+  const again = step(4, 4);
+  expect([together.alone, apart.alone, again.alone]).toEqual([false, true, true]);
+  expect(apart.version).not.toBe(together.version);
+  expect(again.version).toBe(apart.version);
+  for (const owned of [attention, cache]) owned.destroy();
+  destroy();
+  await expectNoErrors(device);
+  expectNothingAllocated(device);
+  device.destroy();
+});
 
 // Dawn's null adapter has too little workgroup memory for attention by subgroup matrices, and subgroups of 4 invocations: the
 // test above compiles other kernels.

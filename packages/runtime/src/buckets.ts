@@ -1,4 +1,7 @@
-/** Row capacities are powers of two, so that few recordings serve all steps. */
+/**
+ * Row capacities are powers of two, so that few recordings serve all steps, and 48: a round that verifies three rows of 16 samples,
+ * or six of 8, is much faster than one of 64 (docs/performance-log.md).
+ */
 export function bucketOf(rows: number): number {
-  return 2 ** Math.ceil(Math.log2(Math.max(1, rows)));
+  return rows > 32 && rows <= 48 ? 48 : 2 ** Math.ceil(Math.log2(Math.max(1, rows)));
 }

@@ -16,16 +16,17 @@ export function quietPolling(): void {
   if (installed) return;
   installed = true;
   const { setImmediate: immediate, setTimeout: timeout } = globalThis;
+  const clock = performance.now.bind(performance); // a test's may stand still
   let began = 0;
   let polled = 0;
   const paced = (callback: (...args: unknown[]) => void, ...args: unknown[]): unknown => {
     if (!isNative(callback)) return immediate(callback, ...args);
-    const now = performance.now();
+    const now = clock();
     if (now - polled > NEW_WAIT_MS) began = now;
     polled = now;
     if (now - began >= FIRST_MS) return timeout(callback, 1, ...args);
     const turn = (): void => {
-      if (performance.now() < now + FIRST_PAUSE_MS) immediate(turn);
+      if (clock() < now + FIRST_PAUSE_MS) immediate(turn);
       else callback(...args);
     };
     return immediate(turn);

@@ -55,7 +55,7 @@ const refusals: Readonly<Record<string, readonly WeightFormat[]>> = {
 };
 
 /** Row capacities and columns to try a variant with; those that it takes are. */
-const capacities = [1, 2, 7, 16, 17, 32, 50, 64, 128, 130];
+const capacities = [1, 2, 7, 16, 17, 32, 48, 50, 64, 128, 130];
 const columns = [64, 128, 256, 512];
 
 interface Run {
@@ -261,7 +261,7 @@ await onEmulated('matrix', (device) => {
   });
 
   test('matmul chooses among them by rows, columns and room', async () => {
-    const runs = [1, 2, 3, 16, 17, 50, 100, 130].flatMap((active) =>
+    const runs = [1, 2, 3, 16, 17, 40, 50, 100, 130].flatMap((active) =>
       [64, 104, 256].map((width) => ({ capacity: active + 1, active, columns: width })),
     );
     await check(device(), products[1]!, runs, (pass, tensors, { rows }) =>

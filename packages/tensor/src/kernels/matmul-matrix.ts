@@ -56,6 +56,7 @@ const one: ProductLayout = {
   ...{ splits: 1, slices: 1, depth: 64, ahead: 1 },
 };
 const two: ProductLayout = { ...one, rowTiles: 2, ahead: 2 };
+const three: ProductLayout = { ...one, rowTiles: 3 };
 const four: ProductLayout = { ...one, rowTiles: 2, rowGroups: 2 };
 const eight: ProductLayout = { ...one, rowTiles: 4, rowGroups: 2 };
 const wide: ProductLayout = { ...eight, columnTiles: 2 };
@@ -73,8 +74,11 @@ export const matrixLayouts: readonly (MatrixUse & { readonly layout: ProductLayo
   { most: 32, outputs: several, layout: { ...two, slices: 2 } },
   { most: 32, layout: { ...one, splits: 4 } },
   { most: 32, layout: two },
-  { most: 64, outputs: many, layout: { ...one, rowTiles: 4, columnGroups: 2, ahead: 2 } },
-  { most: 64, outputs: several, layout: { ...two, ahead: 1 } },
+  { most: 48, outputs: many, layout: { ...three, ahead: 2 } },
+  { most: 48, outputs: several, layout: { ...three, slices: 2 } },
+  { most: 48, layout: { ...three, slices: 4, ahead: 2 } },
+  { most: 48, layout: three },
+  { most: 64, outputs: several, layout: { ...four, columnGroups: 2 } },
   { most: 64, layout: { ...four, slices: 4 } },
   { most: 64, layout: four },
   { most: 128, outputs: many, layout: wide },
@@ -95,7 +99,7 @@ export function sharedSums({ tier }: Device, rows: number, outputs: number): num
  * 0 where a device, or so many outputs, have no use for it.
  */
 export function partialSums(device: Device, rows: number, outputs: number): number {
-  return Math.max(...[32, 64, 128].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
+  return Math.max(...[32, 48, 64, 128].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
 }
 
 const paddedRows = (rows: number) => [32, 64].find((size) => rows <= size) ?? 128;
