@@ -79,7 +79,7 @@ fn pair(bits: u32, scale: f16) -> vec2<f16> {
 }
 fn eight(load: Load, j: u32) -> vec4u {
   let scale = bitcast<vec2<f16>>(load.scale).x;
-  let nibbles = load.words[j] ^ 0x88888888u;                                // + 8; byte j holds columns j and 4 + j
+  let nibbles = load.words[j] ^ 0x88888888u;                       // + 8; byte j holds columns j and 4 + j
   let a = pair(nibbles, scale);
   let b = pair(nibbles >> 8u, scale);
   let c = pair(nibbles >> 4u, scale);
