@@ -140,8 +140,10 @@ export class Attention {
     return this.#fitting({ ...tiling, chunk: 2 * tiling.chunk }, step);
   }
 
-  #choose({ widest }: StepPlan): void {
-    const onlyFew = widest <= this.#variant.few;
+  #choose({ widest, rows }: StepPlan): void {
+    const { few } = this.#variant;
+    if (rows * this.#share <= few) return; // so few that it makes no difference
+    const onlyFew = widest <= few;
     if (onlyFew !== this.#onlyFew) this.#version++;
     this.#onlyFew = onlyFew;
   }

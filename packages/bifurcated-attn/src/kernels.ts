@@ -1,10 +1,10 @@
 import type { KvCache, KvLayout } from '@ensample/kv-cache';
 import { bytesPerElement, invariant } from '@ensample/tensor';
-import type { Tile } from './plan.ts';
 import { attendFew, halfUnits, onlyFew, quadUnits } from './attend-few.wgsl.ts';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
 import { attendTile } from './attend-tile.wgsl.ts';
 import { attendByCount, attendByMany, attendTasks, attendThread } from './attend.wgsl.ts';
+import type { Tile } from './plan.ts';
 
 /** A kernel for steps and tasks of up to so many query vectors of a key/value head; larger steps have several tasks. */
 export interface AttendKernel {

@@ -91,9 +91,14 @@ test('plans of nothing but few vectors have a kernel of their own, and the versi
   const together = step(1, 16);
   const apart = step(16, 1);
   const again = step(4, 4);
-  expect([together.alone, apart.alone, again.alone]).toEqual([false, true, true]);
+  const prompt = step(1, 12);
+  const token = step(1, 1); // no more than a step of few: what is recorded stays
+  expect([together, apart, again, prompt, token].map(({ alone }) => alone)).toEqual([
+    ...[false, true, true, false, false],
+  ]);
   expect(apart.version).not.toBe(together.version);
   expect(again.version).toBe(apart.version);
+  expect(token.version).toBe(prompt.version);
   for (const owned of [attention, cache]) owned.destroy();
   destroy();
   await expectNoErrors(device);
