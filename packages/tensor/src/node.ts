@@ -1,6 +1,6 @@
 import { isSoftware } from './capabilities.ts';
 import { UnsupportedFeatureError } from './errors.ts';
-import { quietPolling } from './quiet-polling.ts';
+import { quietPolling, type WaitingClasses } from './quiet-polling.ts';
 import { addSoftwareDriver, hasVulkanLoader } from './software-driver.ts';
 
 /** How {@link nodeGpu} finds an adapter. */
@@ -28,7 +28,7 @@ export interface NodeGpuOptions {
 /** What npm `webgpu` exports. Its own types bring a second copy of the WebGPU globals, so they are not used. */
 interface Dawn {
   create(flags: string[]): GPU;
-  globals: Record<string, unknown>;
+  globals: Record<string, unknown> & WaitingClasses;
 }
 
 /** f16 is off by default on NVIDIA; experimental features, subgroup matrices among them, count as unsafe. */
@@ -37,6 +37,12 @@ const ENABLED: readonly string[] = ['allow_unsafe_apis', 'vulkan_enable_f16_on_n
 const UNCHECKED: readonly string[] = ['disable_robustness'];
 /** Quantised timestamps have steps of 65 µs: of no use to a profiler. */
 const DISABLED: readonly string[] = ['timestamp_quantization'];
+
+/**
+ * How long Dawn polls often: on a GPU as long as another round, whose results are found a little late, still keeps it busy; a
+ * software driver needs the core.
+ */
+const OFTEN_MS = { gpu: 1.5, software: 0.3 } as const;
 
 const INSTALL_DRIVER =
   'Install the driver of your GPU or a software one: `apt-get install mesa-vulkan-drivers` on Debian and Ubuntu, ' +
@@ -58,8 +64,9 @@ export async function nodeGpu(options: NodeGpuOptions = {}): Promise<GPU> {
   const found =
     onSystem.info || !mayUseSoftware(wanted) || !addSoftwareDriver() ? onSystem : await probe(dawn, flags);
   if (!found.info) throw new UnsupportedFeatureError(`${missing(wanted, found)} ${INSTALL_DRIVER}`);
-  quietPolling();
-  if (wanted === undefined && isSoftware(found.info)) (options.onNotice ?? console.warn)(notice(found.info));
+  const software = isSoftware(found.info);
+  quietPolling(dawn.globals, software ? OFTEN_MS.software : OFTEN_MS.gpu);
+  if (wanted === undefined && software) (options.onNotice ?? console.warn)(notice(found.info));
   return found.gpu;
 }
 

@@ -1,9 +1,18 @@
 import { promisify } from 'node:util';
 import { beforeEach, expect, test, vi } from 'vitest';
-import { quietPolling } from '../src/quiet-polling.ts';
+import { quietPolling, type WaitingClasses } from '../src/quiet-polling.ts';
 
 const timeout = vi.spyOn(globalThis, 'setTimeout');
-quietPolling();
+/** A buffer and a queue in whose prototypes waits are noted. */
+const waits = {
+  GPUBuffer: { prototype: { mapAsync: vi.fn(() => Promise.resolve(undefined)) } },
+  GPUQueue: { prototype: { onSubmittedWorkDone: vi.fn(() => Promise.resolve(undefined)) } },
+} satisfies WaitingClasses;
+const { mapAsync, onSubmittedWorkDone } = {
+  mapAsync: waits.GPUBuffer.prototype.mapAsync,
+  onSubmittedWorkDone: waits.GPUQueue.prototype.onSubmittedWorkDone,
+};
+quietPolling(waits, 200);
 beforeEach(() => void timeout.mockClear());
 
 /** Runs a callback that queues itself again for so many turns, under a name. */
@@ -19,16 +28,37 @@ async function poll(name: string, turns: number): Promise<void> {
   });
 }
 
-test('polls of native code are some time apart at first', async () => {
-  const began = performance.now();
-  await poll('', 5);
-  expect(performance.now() - began).toBeGreaterThan(5 * 0.04);
+const pauses = () => timeout.mock.calls.filter(([, delay]) => delay === 1).length;
+
+test.each(['mapAsync', 'onSubmittedWorkDone'] as const)(
+  'after %s native code polls every 50 µs, then once a millisecond',
+  async (method) => {
+    const began = performance.now();
+    await (method === 'mapAsync'
+      ? waits.GPUBuffer.prototype.mapAsync()
+      : waits.GPUQueue.prototype.onSubmittedWorkDone());
+    expect(method === 'mapAsync' ? mapAsync : onSubmittedWorkDone).toHaveBeenCalledOnce();
+    await poll('', 5);
+    expect(performance.now() - began).toBeGreaterThan(5 * 0.04);
+    expect(pauses()).toBe(0);
+    await new Promise((resolve) => setTimeout(resolve, 210));
+    await poll('', 3);
+    expect(pauses()).toBe(3);
+  },
+);
+
+test('the least of what callers ask for counts', async () => {
+  quietPolling(waits, 0);
+  await waits.GPUBuffer.prototype.mapAsync();
+  await poll('', 3);
+  expect(pauses()).toBe(3);
 });
 
-test('and leave more time in between once they last', async () => {
-  await poll('', 20); // more turns than 0.3 ms can hold
-  expect(timeout.mock.calls.length).toBeGreaterThan(0);
-  expect(timeout.mock.calls.every(([, delay]) => delay === 1)).toBe(true);
+test('it goes on while the clock of a test stands still', async () => {
+  const now = vi.spyOn(performance, 'now').mockReturnValue(5);
+  await waits.GPUBuffer.prototype.mapAsync();
+  await poll('', 3);
+  now.mockRestore();
 });
 
 test('other callbacks are not delayed', async () => {
