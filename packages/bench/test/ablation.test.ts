@@ -218,14 +218,15 @@ test("matrix: padding changes a large GPU's kernel, and it compiles", async () =
   };
   const batch = createBatch(device, 8);
   const activations = decoder.activations(8);
-  decoder.forward(padded, { batch, attention, activations, rows: 8 });
+  const logits = device.tensor('f32', [8, decoder.config.vocabSize]);
+  decoder.forward(padded, { batch, attention, activations, rows: 8, logits });
   expect(check.kernels).toHaveLength(layers.length); // windows or not, own keys or not
   for (const { code } of check.kernels) {
     expect(code).toContain('subgroupMatrixMultiplyAccumulate');
     expect(code).not.toContain('min(highest + 1u');
   }
   await check.expectCompiled();
-  for (const owned of [attention, batch, activations]) owned.destroy();
+  for (const owned of [attention, batch, activations, logits]) owned.destroy();
   destroy();
   await expectNoErrors(device);
   expectNothingAllocated(device);

@@ -50,7 +50,7 @@ export interface ForwardStep {
   readonly activations: Activations;
   /** Row capacity that grids are made for; the batch holds the actual count. */
   readonly rows: number;
-  /** `[rows, vocab]` to fill; without it only keys and values are computed (prefill). */
+  /** `[rows, vocab]` to fill; without it only keys and values are computed (prefill), and what they depend on. */
   readonly logits?: GpuTensor<'f32'>;
 }
 
@@ -131,35 +131,41 @@ export class Decoder {
     return (heads + (owns ? 2 * kvHeads : 0)) * headDim;
   }
 
-  /** Records a step: embedding, all layers, and where asked for the logits of every row. */
+  /**
+   * Records a step: embedding, all layers, and the logits of every row. Where these are not asked for, it ends with the keys and
+   * values of the last layer that has its own: what reuses them, and all behind it, would be for nobody.
+   */
   forward(pass: Pass, step: ForwardStep): void {
-    const { batch, activations, rows, logits } = step;
-    const { partial } = activations;
+    const { batch, attention, activations, rows, logits } = step;
+    const { qkv, attended, gated, partial } = activations;
     embed(pass, { batch, weights: this.#embedding, y: activations.hidden }, { rows });
-    const { normEps: eps } = this.config;
+    const { normEps: eps, layers } = this.config;
+    const lastOwner = layers.findLastIndex(({ kvSource }, index) => kvSource === index);
     let x = normRows(pass, stream(step, this.#layers[0]?.inputNorm ?? this.#finalNorm), { rows, eps });
-    this.#layers.forEach((layer, index) => {
-      this.#attend(pass, step, { x, layer, index });
-      const attended = { x: activations.attended, weights: layer.output, partial };
+    for (const [index, layer] of this.#layers.entries()) {
+      const stride = this.#project(pass, step, { x, layer, index });
+      if (!logits && index === lastOwner) return;
+      attention.run(pass, index, { batch, q: qkv, y: attended }, { stride, rows });
+      const output = { x: attended, weights: layer.output, partial };
       const inner = { rows, eps, reader: layer.gateUp, before: x };
-      x = addAndNorm(pass, attended, stream(step, layer.postNorm), inner);
-      const gateUp = { batch, x, weights: layer.gateUp, y: activations.gated, partial };
-      matmul(pass, gateUp, { rows, store: 'gated' });
+      x = addAndNorm(pass, output, stream(step, layer.postNorm), inner);
+      matmul(pass, { batch, x, weights: layer.gateUp, y: gated, partial }, { rows, store: 'gated' });
       const next = this.#layers[index + 1] ?? { inputNorm: this.#finalNorm, qkv: this.#head };
-      const gated = { x: activations.gated, weights: layer.down, partial };
+      const down = { x: gated, weights: layer.down, partial };
       const outer = { rows, eps, reader: next.qkv, before: x };
-      x = addAndNorm(pass, gated, stream(step, next.inputNorm), outer);
-    });
+      x = addAndNorm(pass, down, stream(step, next.inputNorm), outer);
+    }
     if (logits) matmul(pass, { batch, x, weights: this.#head, y: logits, partial }, { rows });
   }
 
-  #attend(
+  /** Queries, turned; and of an owner keys and values, stored. @returns values in a row of them */
+  #project(
     pass: Pass,
     { batch, attention, activations, rows }: ForwardStep,
     { x, layer, index }: { x: NormedRows; layer: Layer; index: number },
-  ): void {
+  ): number {
     const { heads, headDim, layers } = this.config;
-    const { qkv, attended, partial } = activations;
+    const { qkv, partial } = activations;
     const angles = this.#angles;
     const owns = layers[index]?.kvSource === index;
     const stride = this.#qkvWidth(owns);
@@ -167,7 +173,7 @@ export class Decoder {
     // A layer that reuses keys reads them as stored: only its queries are turned.
     if (owns) attention.ropeAppend(pass, index, { batch, angles, x: qkv }, { rows });
     else rope(pass, { batch, angles, x: qkv }, { heads, headDim, stride, rows });
-    attention.run(pass, index, { batch, q: qkv, y: attended }, { stride, rows });
+    return stride;
   }
 
   /** Frees the weights. */

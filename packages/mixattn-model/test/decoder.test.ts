@@ -1,14 +1,19 @@
-import { Device, tiers } from '@ensample/tensor';
+import { Attention } from '@ensample/bifurcated-attn';
+import { KvCache } from '@ensample/kv-cache';
+import { Device, Recorder, tiers, type GpuTensor } from '@ensample/tensor';
 import {
   decoderReference,
   DecoderRun,
   eachTier,
   expectClose,
+  readValues,
+  scope,
   seeded,
   testAdapter,
   tinyFiles,
   tinyModel,
   tolerance,
+  uploadBatch,
   type TinyModel,
   type TinyModelOptions,
 } from '@ensample/testing';
@@ -88,6 +93,55 @@ await eachTier((device, tier) => {
       },
     );
   });
+
+  test.runIf(!brief)(
+    'without logits: the same keys and values, and nothing after the last of them',
+    async () => {
+      const model = tinyModel({ window, layers: maps['MA-Offset'] });
+      const loaded = await decoder(device(), model);
+      const { heads, vocabSize } = model.config;
+      const { own, destroy } = scope();
+      const batch = own(
+        uploadBatch(
+          device(),
+          ids.map((token, position) => ({ token, position })),
+          ids.length,
+        ),
+      );
+      const activations = own(loaded.activations(ids.length));
+      const logits = own(device().tensor('f32', [ids.length, vocabSize]));
+      const names: string[][] = [];
+      const stored: Float32Array[][] = [];
+      for (const asked of [{ logits }, {}]) {
+        const cache = own(new KvCache(device(), loaded.layout, { pageTokens }));
+        const sequence = cache.sequence();
+        sequence.reserve(ids.length);
+        const attention = own(new Attention(cache, { heads }));
+        attention.update([{ sequence, rows: ids.length }]);
+        const recorder = new Recorder(device());
+        loaded.forward(recorder, { batch, attention, activations, rows: ids.length, ...asked });
+        const recording = await recorder.finish();
+        recording.submit();
+        names.push(recording.names);
+        const buffers = cache.pools.flatMap(({ slabs }) => slabs.flatMap((slab) => slab.buffers));
+        stored.push(
+          await Promise.all(buffers.map((buffer) => readValues(device(), buffer as GpuTensor<'f32'>))),
+        );
+      }
+      const count = (list: string[], name: string) => list.filter((other) => other === name).length;
+      expect(names.map((list) => [count(list, 'attend'), count(list, 'rope_append')])).toEqual([
+        [4, 2],
+        [1, 2],
+      ]);
+      expect(names[1]!.at(-1)).toBe('rope_append');
+      expect(stored[1]).toEqual(stored[0]);
+      expect(
+        stored[0]!.flatMap((values) => [...values]).filter((value) => value !== 0).length,
+      ).toBeGreaterThan(1000);
+      destroy();
+      loaded.destroy();
+    },
+  );
 
   if (!brief) test.each([1, 4] as const)('%i key/value heads of 4', (kvHeads) => against({ kvHeads }));
 

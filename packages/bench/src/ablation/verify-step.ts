@@ -80,6 +80,7 @@ async function recordStep(
     attention,
     activations,
     rows,
+    logits,
   });
   const owned = [attention, attending, batch, logits, activations];
   return {

@@ -23,7 +23,7 @@ export function prefillJobs({ shapes, weights }: GpuOptions): Job[] {
 async function benchPrefill(bench: Bench, shape: string, weights: DrawnFormat): Promise<void> {
   const { options, report, models } = bench;
   const decoder = await models.get(shape, weights);
-  const { heads, headDim, layers, vocabSize } = decoder.config;
+  const { hiddenSize, heads, kvHeads, headDim, layers, vocabSize } = decoder.config;
   const engine = await engineOf(bench, decoder);
   try {
     for (const tokens of options.prefill) {
@@ -38,8 +38,11 @@ async function benchPrefill(bench: Bench, shape: string, weights: DrawnFormat): 
         session.dispose();
       }
       const ms = median(times);
-      const products = 2 * layerParameters(decoder.config) * layers.length * tokens;
-      const attention = 4 * heads * headDim * layers.length * ((tokens * (tokens + 1)) / 2);
+      // Of the last layer only queries, keys and values are computed.
+      const whole = layers.length - 1;
+      const last = hiddenSize * (heads + 2 * kvHeads) * headDim;
+      const products = 2 * (layerParameters(decoder.config) * whole + last) * tokens;
+      const attention = 4 * heads * headDim * whole * ((tokens * (tokens + 1)) / 2);
       const tflops = products / ms / 1e9;
       const tflopsWithAttention = (products + attention) / ms / 1e9;
       await report.add({ section: 'prefill', shape, weights, tokens, ms, tflops, tflopsWithAttention });
