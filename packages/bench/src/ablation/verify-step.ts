@@ -72,16 +72,11 @@ async function recordStep(
   const rows = positions.length;
   const logits = device.tensor('f32', [rows, vocabSize]);
   const activations = decoder.activations(rows);
+  const step = { batch, attention, activations, rows, logits };
   const whole = new Recorder(device);
-  decoder.forward(attendingBy(whole, attending), { batch, attention, activations, rows, logits });
+  decoder.forward(attendingBy(whole, attending), step);
   const part = new Recorder(device);
-  decoder.forward(attendingBy(only(part, attentionKernels), attending), {
-    batch,
-    attention,
-    activations,
-    rows,
-    logits,
-  });
+  decoder.forward(attendingBy(only(part, attentionKernels), attending), step);
   const owned = [attention, attending, batch, logits, activations];
   return {
     way: way.name,
