@@ -49,7 +49,7 @@ const shortStories: readonly (readonly [HeadShape, number])[] = [
 
 // Of a GPU without subgroup matrices what is its own: tasks of few vectors, beside tiles.
 await onEmulated('f16', (device) => {
-  test.each(shortStories)('%o, %i rows', (shape, rows) => shortStory(device(), shape, rows));
+  test.each(shortStories.slice(0, 1))('%o, %i rows', (shape, rows) => shortStory(device(), shape, rows));
 
   test.each(shapes.filter(({ headDim }) => headDim === 64 || headDim === 80))(
     '$heads query and $kvHeads key/value heads of $headDim',
