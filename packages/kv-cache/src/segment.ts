@@ -60,7 +60,7 @@ export function trimRun(pool: PagePool, run: PageRun, end: number, dead: number)
 export function movePages(run: PageRun | undefined, offsets: readonly number[]): void {
   if (!run) return;
   const offset = offsets[run.slab] ?? 0;
-  run.ids.splice(0, Infinity, ...run.ids.map((id) => id + offset));
+  run.ids = run.ids.map((id) => id + offset);
   run.slab = 0;
 }
 
