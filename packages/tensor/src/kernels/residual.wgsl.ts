@@ -17,12 +17,14 @@ fn keep_squares(row: u32, part: u32, lane: u32, lanes: u32, kept: vec2f) {}
 
 /** The factor of a row, for whose outputs \`lanes\` invocations side by side ask together. */
 export const factorOfRow = /* wgsl */ `
+fn add_across(own: f32, lanes: u32) -> f32 {
+  var sum = own;
+  for (var mask = 1u; mask < lanes; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+  return sum;
+}
 fn factor_of(row: u32, lane: u32, lanes: u32, keeps: bool) -> f32 {
   var sum = 0.0;
-  if (ADDS_UP) {
-    sum = square_sum(row, lane % lanes, lanes);
-    for (var mask = 1u; mask < lanes; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
-  }
+  if (ADDS_UP) { sum = add_across(square_sum(row, lane % lanes, lanes), lanes); }
   return factor_from(sum, row, keeps && lane % lanes == 0u);
 }
 `;
@@ -82,8 +84,7 @@ fn store_and_get(row: u32, n: u32, values: vec2f, factor: f32) -> vec2f {
 }
 
 fn keep_squares(row: u32, part: u32, lane: u32, lanes: u32, kept: vec2f) {
-  var sum = dot(kept, kept);
-  for (var mask = 1u; mask < lanes; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+  let sum = add_across(dot(kept, kept), lanes);
   if (lane % lanes == 0u && row < batch[0].x && part < PARTS) { norms[square_at(row, part)] = sum; }
 }
 `;
