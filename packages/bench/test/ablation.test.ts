@@ -8,6 +8,7 @@ import {
   KernelCheck,
   largeGpu,
   nullDevice,
+  slowlyCompiled,
   tinyFiles,
   tinyModel,
   tolerance,
@@ -167,7 +168,7 @@ await eachTier((device, tier) => {
     await expect(fillSamples(run, decoder, { ...shape, ...wrong })).rejects.toThrow(message);
     destroy();
   });
-});
+}, slowlyCompiled);
 
 /** The null backend reads back garbage: plans are read as they were written. */
 function rememberPlans(device: Device): void {

@@ -1,5 +1,11 @@
 import { isSoftware, type Device } from '@ensample/tensor';
-import { eachTier, expectNoErrors, expectNothingAllocated, testDevice } from '@ensample/testing';
+import {
+  eachTier,
+  expectNoErrors,
+  expectNothingAllocated,
+  sameProducts,
+  testDevice,
+} from '@ensample/testing';
 import { afterAll, beforeAll, describe, test } from 'vitest';
 import { golden, packaged } from './golden.ts';
 
@@ -10,7 +16,7 @@ await eachTier((device, tier) => {
   test('js-1m-draft gives the golden logits and greedy tokens', { timeout: 240_000 }, async () => {
     await golden(device(), packaged('js-1m-draft'), extent());
   });
-});
+}, sameProducts);
 
 describe("the driver's own tier", () => {
   let device: Device;

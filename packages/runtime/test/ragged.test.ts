@@ -32,8 +32,8 @@ const cases: Record<string, [TortureOptions, TortureRun[]]> = {
   'windows of 16 and shared KV, pages of 8, the draft with a window': [
     { target: { layers: '0s 1 0s 1' }, draft: { layers: '0s', seed: 5 }, pageTokens: 8 },
     [
-      { seed: 131, n: 4, maxTokens: 44, draftLength: [3, 0, 1, 0, 0, 8] },
-      { seed: 289, n: 5, maxTokens: 60, draftLength: 3, stopTokenIds },
+      { seed: 131, n: 4, maxTokens: 36, draftLength: [3, 0, 1, 0, 0, 8] },
+      { seed: 289, n: 5, maxTokens: 40, draftLength: 3, stopTokenIds },
     ],
   ],
   'a window of 5 on pages of 32, lookups before the draft': [
@@ -81,7 +81,7 @@ test('samples that stop give their pages back while the others go on', async () 
   const models = { target: { layers: '0s 1' }, draft: { layers: '0s', seed: 5 } };
   using torture = await Torture.start(device, { ...models, pageTokens: 8 });
   const session = await torture.engine.prefill(prompt(10));
-  const run = { seed: 700, n: 8, maxTokens: 100, draftLength: 2, stopTokenIds };
+  const run = { seed: 700, n: 8, maxTokens: 70, draftLength: 2, stopTokenIds };
   const used = await torture.usedOver(session, run);
   for (const cache of [0, 1]) {
     const bytes = used.map((all) => all[cache]!);

@@ -17,10 +17,11 @@ import {
   matmulReference,
   randomMatrix,
   readValues,
+  sameProducts,
   scope,
   seeded,
-  tolerance,
   storedValues,
+  tolerance,
   uploadBatch,
   uploadValues,
 } from '@ensample/testing';
@@ -120,7 +121,9 @@ function blockBytes(format: WeightFormat): number {
 
 await eachTier((device, tier) => {
   describe.each(['f32', 'f16', 'int8', 'int4'] as const)('matmul, %s weights', (format) => {
-    test('of any row count', () => check(device(), tier, { format, store: 'assign', outputs: 131 }));
+    // Kernels of GPUs take software drivers long to compile, and how rows are counted is the same for all formats.
+    const rows = tier === 'software' || format === 'f32' ? capacities : some;
+    test('of any row count', () => check(device(), tier, { format, store: 'assign', outputs: 131, rows }));
     // 37 outputs end in a quad that is not full; blocks have 14 rows.
     test('in blocks of rows', () =>
       check(device(), tier, { format, store: 'assign', outputs: 37, maxBlockBytes: blockBytes(format) }));
@@ -162,4 +165,4 @@ await eachTier((device, tier) => {
     );
     for (const part of [matrix, x, y, batch]) part.destroy();
   });
-});
+}, sameProducts);

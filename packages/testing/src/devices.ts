@@ -1,4 +1,4 @@
-import { Device, openDevice, supportedTiers, tiers, type TierName } from '@ensample/tensor';
+import { Device, openDevice, supportedTiers, tiers, type Tier, type TierName } from '@ensample/tensor';
 import { afterAll, afterEach, beforeAll, describe, test } from 'vitest';
 import { nullGpu, testGpu } from './gpu.ts';
 
@@ -82,25 +82,53 @@ export function expectNothingAllocated(device: Device): void {
     throw new Error(`${buffers} tensors of ${bytes} bytes in all were not destroyed`);
 }
 
+/** Why there is nothing to test of a tier on an adapter; undefined where there is something. */
+export type NothingToTest = (tier: Tier, adapter: GPUAdapter) => string | undefined;
+
+const notOffered: NothingToTest = (tier, adapter) =>
+  supportedTiers(adapter).includes(tier.name)
+    ? undefined
+    : `not offered by ${driverName(adapter.info)} (needs ${tier.features.join(', ')})`;
+
+/** For {@link eachTier}: leaves out a tier whose products another one has. */
+export const sameProducts: NothingToTest = (tier, adapter) =>
+  notOffered(tier, adapter) ??
+  (tier.name === 'subgroups' && adapter.info.subgroupMinSize < smallestTeam
+    ? `${driverName(adapter.info)} multiplies as on tier plain, its subgroups hold no team`
+    : undefined);
+
+const smallestTeam = 8;
+
+/**
+ * For {@link eachTier}, of whole models: leaves out tiers where a model takes long to compile. One such test, of a
+ * model's golden results, has them nevertheless.
+ */
+export const slowlyCompiled: NothingToTest = (tier, adapter) =>
+  notOffered(tier, adapter) ??
+  (tier.name !== 'software' && driverName(adapter.info) === 'SwiftShader'
+    ? 'SwiftShader takes a second for each kernel of a GPU'
+    : undefined);
+
 /**
  * Declares a suite for each tier that the test adapter has, and one skipped test for each tier that it lacks, named
  * after what is missing. Use it at the top level: `await eachTier((device) => { test(…, () => … device()) })`.
  * After each test no error may be left, after the suite no tensor.
  */
-export async function eachTier(suite: (device: () => Device, tier: TierName) => void): Promise<void> {
+export async function eachTier(
+  suite: (device: () => Device, tier: TierName) => void,
+  nothing: NothingToTest = notOffered,
+): Promise<void> {
   const adapter = await testAdapter();
-  const offered = supportedTiers(adapter);
-  const name = driverName(adapter.info);
   for (const tier of Object.values(tiers)) {
-    if (offered.includes(tier.name)) {
+    const why = nothing(tier, adapter);
+    if (why) test.skip(`${tier.name}: ${why}`, () => undefined);
+    else
       describe(tier.name, () =>
         withDevice(
           () => testDevice({ tier: tier.name }),
           (device) => suite(device, tier.name),
         ),
       );
-    } else
-      test.skip(`${tier.name}: not offered by ${name} (needs ${tier.features.join(', ')})`, () => undefined);
   }
 }
 

@@ -9,9 +9,12 @@ export {
   expectNothingAllocated,
   largeGpu,
   nullDevice,
+  sameProducts,
+  slowlyCompiled,
   testAdapter,
   testDevice,
   type ClaimedLimits,
+  type NothingToTest,
 } from './devices.ts';
 export { emulatedDevice, onEmulated } from './emulated-gpu.ts';
 export {
