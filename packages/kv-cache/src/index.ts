@@ -10,6 +10,7 @@ export {
   type LayerPlace,
 } from './layout.ts';
 export { PagePool, type PageShape, type Slab } from './pool.ts';
+export { neededFrom, type Extension } from './reach.ts';
 export { oldest, type PageRun, type Segment } from './segment.ts';
 export { segmentChunk } from './segments.wgsl.ts';
 export { Sequence } from './sequence.ts';
@@ -20,6 +21,7 @@ export {
   longestDraft,
   pageBytes,
   pagesFor,
+  prefillRows,
   promptPages,
   roundsInFlight,
   samplePages,

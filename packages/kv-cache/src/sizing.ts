@@ -1,4 +1,4 @@
-import { bytesPerElement } from '@ensample/tensor';
+import { bytesPerElement, type Tier } from '@ensample/tensor';
 import { kindsOf, type KvKind, type KvLayout } from './layout.ts';
 
 /** How KV is stored; what {@link KvCacheOptions} says or defaults to. */
@@ -39,6 +39,16 @@ function mostRows(vocab: number): number {
 /** Longest draft that an engine gives so many samples: all rows of a round are one step. From 1 to 32. */
 export function longestDraft(samples: number, vocab: number): number {
   return Math.max(1, Math.min(defaultDraftLimit, Math.floor(mostRows(vocab) / samples) - 1));
+}
+
+/**
+ * Rows of a prefill step of a model of this width (heads × head size), at most: enough to fill the device, few enough to stay
+ * responsive. Subgroup matrices are multiplied in tiles of 128 × 128, of which a large GPU has 132 on its way at once.
+ */
+export function prefillRows({ attention }: Pick<Tier, 'attention'>, width: number): number {
+  if (attention === 'thread') return 64;
+  if (attention === 'tile') return 256;
+  return width * 1024 <= 128 * 128 ** 2 ? 1024 : 512;
 }
 
 /** Many samples of one prompt, as an engine runs them. */

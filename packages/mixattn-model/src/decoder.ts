@@ -52,6 +52,8 @@ export interface ForwardStep {
   readonly rows: number;
   /** `[rows, vocab]` to fill; without it only keys and values are computed (prefill), and what they depend on. */
   readonly logits?: GpuTensor<'f32'>;
+  /** Without logits, the last layer whose keys and values are of use. Default: the last one that has its own. */
+  readonly lastOwner?: number;
 }
 
 /**
@@ -133,14 +135,14 @@ export class Decoder {
 
   /**
    * Records a step: embedding, all layers, and the logits of every row. Where these are not asked for, it ends with the keys and
-   * values of the last layer that has its own: what reuses them, and all behind it, would be for nobody.
+   * values of the last layer whose own are of use: what reuses them, and all behind it, would be for nobody.
    */
   forward(pass: Pass, step: ForwardStep): void {
     const { batch, attention, activations, rows, logits } = step;
     const { qkv, attended, gated, partial } = activations;
     embed(pass, { batch, weights: this.#embedding, y: activations.hidden }, { rows });
     const { normEps: eps, layers } = this.config;
-    const lastOwner = layers.findLastIndex(({ kvSource }, index) => kvSource === index);
+    const { lastOwner = layers.findLastIndex(({ kvSource }, index) => kvSource === index) } = step;
     let x = normRows(pass, stream(step, this.#layers[0]?.inputNorm ?? this.#finalNorm), { rows, eps });
     for (const [index, layer] of this.#layers.entries()) {
       const stride = this.#project(pass, step, { x, layer, index });

@@ -20,7 +20,7 @@ export interface MemoryOptions {
   readonly kvType?: 'f32' | 'f16';
   /** Tokens in a page. Default 32, as engines have it. */
   readonly pageTokens?: number;
-  /** Rows of a prefill step. Default 256, as engines have it on GPUs; 64 on CPU drivers. */
+  /** Rows of a prefill step; see `prefillRows` of `@ensample/kv-cache`. Default 256, as on GPUs without subgroup matrices. */
   readonly prefillRows?: number;
   /** Bytes that a device can bind: larger matrices are cut into blocks. Default 2 GiB − 4. */
   readonly maxBindingBytes?: number;

@@ -56,12 +56,26 @@ export interface Model<A extends ModelActivations = ModelActivations> {
   };
   readonly layout: KvLayout;
   activations(rows: number): A;
-  /** Records a step; without `logits`, keys and values only. */
-  forward(
-    pass: Pass,
-    step: { batch: Batch; attention: Attention; activations: A; rows: number; logits?: GpuTensor<'f32'> },
-  ): void;
+  /** Records a step. */
+  forward(pass: Pass, step: ModelStep<A>): void;
   destroy(): void;
+}
+
+/** What {@link Model.forward} records. */
+export interface ModelStep<A extends ModelActivations = ModelActivations> extends StepResult {
+  readonly batch: Batch;
+  readonly attention: Attention;
+  readonly activations: A;
+  /** Row capacity; the batch holds the actual count. */
+  readonly rows: number;
+}
+
+/** What a step is for. */
+export interface StepResult {
+  /** `[rows, vocab]` to fill; without it, the step stores keys and values only. */
+  readonly logits?: GpuTensor<'f32'>;
+  /** Without logits, the last layer whose keys and values are of use: a model may leave out what comes after. Default: all are. */
+  readonly lastOwner?: number;
 }
 
 /** What {@link ModelSource.load} gives. */

@@ -8,10 +8,13 @@ import type { Stepper } from './stepper.ts';
 export class Prefix {
   readonly stepper: Stepper;
   readonly #sequence: Sequence;
+  /** Tokens from the start whose KV is all there: while more are computed, no more than before. */
+  #complete: number;
 
   constructor(stepper: Stepper, sequence: Sequence = stepper.cache.sequence()) {
     this.stepper = stepper;
     this.#sequence = sequence;
+    this.#complete = sequence.length;
   }
 
   /** What samples fork off. */
@@ -46,6 +49,7 @@ export class Prefix {
       throw error;
     }
     this.#sequence.seal();
+    this.#complete = this.#sequence.length;
   }
 
   /** Goes back to `tokens` tokens. @returns whether their KV was still there: else it is computed anew. */
@@ -62,19 +66,21 @@ export class Prefix {
 
   /** Tokens of a session of that length whose KV is stored. */
   #stored(tokens: number): number {
-    return Math.min(this.#sequence.length, Math.max(0, tokens - 1));
+    return Math.min(this.#complete, Math.max(0, tokens - 1));
   }
 
   #keep(stored: number): boolean {
     const exact = this.#sequence.exactFrom(stored) === stored;
     if (exact) this.#sequence.truncate(stored);
     else this.#sequence.release();
+    this.#complete = this.#sequence.length;
     return exact;
   }
 
   /** Gives the KV back, as far as nothing else uses it. */
   release(): void {
     this.#sequence.release();
+    this.#complete = 0;
   }
 }
 

@@ -56,7 +56,7 @@ export class Sampler {
     const { logits, picks } = this.#drawn;
     const { batch } = stepper;
     const shape = { vocab: this.#vocab, rows };
-    stepper.forward(pass, rows, logits, attention);
+    stepper.forward(pass, rows, { logits }, attention);
     const extra = adjusting ? state.adjusting : undefined;
     const adjusted = extra ? this.#drawn.adjusted : logits;
     if (extra) {

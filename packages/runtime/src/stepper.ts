@@ -1,5 +1,12 @@
 import { Attention } from '@ensample/bifurcated-attn';
-import type { KvCache, RowPlace, Sequence, StepSequence } from '@ensample/kv-cache';
+import {
+  neededFrom,
+  prefillRows,
+  type KvCache,
+  type RowPlace,
+  type Sequence,
+  type StepSequence,
+} from '@ensample/kv-cache';
 import { encodeSlots } from '@ensample/spec-decode';
 import {
   createBatch,
@@ -11,10 +18,7 @@ import {
   type Recording,
 } from '@ensample/tensor';
 import { bucketOf } from './buckets.ts';
-import type { Model, ModelActivations } from './model.ts';
-
-/** Rows of the longest prefill step: enough to fill the device, few enough to stay responsive. */
-const prefillRows = { thread: 64, tile: 256, matrix: 512 } as const;
+import type { Model, ModelActivations, StepResult } from './model.ts';
 
 /** A running sample and where its own tokens are stored. */
 export interface Running {
@@ -84,7 +88,7 @@ export class Stepper {
 
   /** Most rows of one prefill step. */
   get prefillRows(): number {
-    return prefillRows[this.device.tier.attention];
+    return prefillRows(this.device.tier, this.model.config.heads * this.cache.layout.headDim);
   }
 
   /** Makes room for steps of `rows` rows. Call it before rows are written. */
@@ -115,10 +119,12 @@ export class Stepper {
     await this.cache.join(this.#memoryBytes - this.device.memory.bytes);
   }
 
-  /** Records the model for `rows` rows; `after` adds what follows the logits. */
-  forward(pass: Pass, rows: number, logits?: GpuTensor<'f32'>, attention: Attention = this.attention): void {
-    const step = { batch: this.#batch, attention, activations: this.#activations, rows };
-    this.model.forward(pass, logits ? { ...step, logits } : step);
+  /** Records the model for `rows` rows. */
+  forward(pass: Pass, rows: number, result: StepResult, attention: Attention = this.attention): void {
+    this.model.forward(pass, {
+      ...{ batch: this.#batch, attention, activations: this.#activations, rows },
+      ...result,
+    });
   }
 
   /** The recording of that name, made by `record` unless there is one for the present buffers. */
@@ -169,24 +175,48 @@ export class Stepper {
   }
 
   /**
-   * Computes keys and values of `tokens` after those in `sequence`, chunk by chunk.
-   * @throws the signal's reason when aborted between chunks; what was computed until then stays in the sequence.
+   * Computes those keys and values of `tokens`, after what is in `sequence`, that are of use once all are there: see
+   * {@link neededFrom}. A chunk is on its way while the one before is waited for.
+   * @throws the signal's reason when aborted between chunks. The sequence then has tokens that must not be used.
    */
   async prefill(sequence: Sequence, tokens: readonly number[], signal?: AbortSignal): Promise<void> {
     const most = this.prefillRows;
+    const { length: start } = sequence;
+    const { pageTokens, layout } = this.cache;
+    const extension = { start, end: start + tokens.length, chunk: most, pageTokens };
+    const needed = neededFrom(layout.layers, extension);
     this.ensureRows(Math.min(most, tokens.length));
-    for (let at = 0; at < tokens.length; at += most) {
-      signal?.throwIfAborted();
-      const chunk = tokens.slice(at, at + most);
-      sequence.reserve(chunk.length);
+    let before = Promise.resolve();
+    try {
+      for (let at = 0; at < tokens.length; at += most) {
+        signal?.throwIfAborted();
+        await this.#submitChunk(sequence, tokens.slice(at, at + most), needed);
+        await before;
+        before = this.#done();
+        before.catch(() => undefined); // it is waited for when the next chunk is on its way
+      }
+    } finally {
+      await before;
+    }
+  }
+
+  async #submitChunk(sequence: Sequence, chunk: readonly number[], needed: readonly number[]): Promise<void> {
+    const lastOwner = needed.findLastIndex((from) => from <= sequence.length);
+    sequence.reserve(chunk.length);
+    if (lastOwner >= 0) {
       this.place([{ sequence, rows: chunk.length }], [chunk]);
       const rows = bucketOf(chunk.length);
-      const recording = await this.recording(`prefill ${rows}`, (pass) => this.forward(pass, rows));
+      const name = `prefill ${rows} up to ${lastOwner}`;
+      const recording = await this.recording(name, (pass) => this.forward(pass, rows, { lastOwner }));
       recording.submit();
-      sequence.commit(chunk.length);
-      await this.device.gpu.queue.onSubmittedWorkDone();
-      if (this.device.lostError) throw this.device.lostError;
     }
+    sequence.commit(chunk.length);
+  }
+
+  /** Resolves when all that was submitted is done. */
+  async #done(): Promise<void> {
+    await this.device.gpu.queue.onSubmittedWorkDone();
+    if (this.device.lostError) throw this.device.lostError;
   }
 
   /** Frees batch and activations. */

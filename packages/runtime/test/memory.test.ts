@@ -1,4 +1,4 @@
-import { KvCache } from '@ensample/kv-cache';
+import { KvCache, prefillRows } from '@ensample/kv-cache';
 import { attentionPreset, longestPrompt, mostSamples, planMemory } from '@ensample/mixattn-model';
 import { expectNoErrors, expectNothingAllocated, testDevice, tinyModel } from '@ensample/testing';
 import type { Device } from '@ensample/tensor';
@@ -31,8 +31,9 @@ afterAll(async () => {
 /** What the plan needs to know of the device. */
 function platform() {
   const { tier, maxBindingBytes } = device;
-  const prefillRows = tier.attention === 'thread' ? 64 : 256;
-  return { kvType: tier.kv, prefillRows, maxBindingBytes, weights: 'f32' } as const;
+  const { heads, headDim } = tinyModel().config;
+  const rows = prefillRows(tier, heads * headDim);
+  return { kvType: tier.kv, prefillRows: rows, maxBindingBytes, weights: 'f32' } as const;
 }
 
 describe.each(Object.entries(maps))('planMemory, %s', (_name, layers) => {

@@ -35,6 +35,13 @@ export function tinySource(options: TinyModelOptions = {}): ModelSource {
   };
 }
 
+/** The decoder of such a source. */
+export async function loadDecoder(device: Device, source: ModelSource): Promise<Decoder> {
+  const { model } = await source.load(device);
+  if (model instanceof Decoder) return model;
+  throw new Error(`${source.name} is no decoder`);
+}
+
 /** An engine with that model on a device of the test's own. */
 export function tinyEngine(
   device: Device,

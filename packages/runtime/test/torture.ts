@@ -1,5 +1,5 @@
 import type { KvCache } from '@ensample/kv-cache';
-import { Decoder } from '@ensample/mixattn-model';
+import type { Decoder } from '@ensample/mixattn-model';
 import { stateWords, type Device } from '@ensample/tensor';
 import { DecoderRun, type Random, type TinyModelOptions } from '@ensample/testing';
 import { expect } from 'vitest';
@@ -9,12 +9,11 @@ import {
   type Engine,
   type GenerateOptions,
   type GenerateResult,
-  type ModelSource,
   type Session,
 } from '../src/index.ts';
 import { imposed } from './imposed.ts';
 import { ImposedRule, keeps, type JudgedGuess } from './imposed-rule.ts';
-import { tinySource } from './tiny-engine.ts';
+import { loadDecoder, tinySource } from './tiny-engine.ts';
 
 /** Models and pages of a {@link Torture}. */
 export interface TortureOptions {
@@ -113,7 +112,7 @@ export class Torture {
     imposed.caches.length = 0;
     imposed.pageTokens = pageTokens;
     const engine = await createEngine({ model: target, draft: [...lookups, draft], device, kvType: 'f32' });
-    const models = { target: await load(device, target), draft: await load(device, draft) };
+    const models = { target: await loadDecoder(device, target), draft: await loadDecoder(device, draft) };
     return new Torture(device, engine, { ...models, origin: lookups.length + 1 });
   }
 
@@ -228,12 +227,6 @@ export class Torture {
     this.#draft.destroy();
     this.#rule.destroy();
   }
-}
-
-async function load(device: Device, source: ModelSource): Promise<Decoder> {
-  const { model } = await source.load(device);
-  if (model instanceof Decoder) return model;
-  throw new Error(`${source.name} is no decoder`);
 }
 
 /** Logits before each token of the texts, from a cache that has seen nothing but them: `[text][token]`. */

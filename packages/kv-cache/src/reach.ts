@@ -1,0 +1,38 @@
+import type { LayerKv } from './layout.ts';
+
+/** Tokens that are stored at once. */
+export interface Extension {
+  /** Position of the first one: keys and values of all before it are stored. */
+  readonly start: number;
+  /** Position after the last one. */
+  readonly end: number;
+  /** Positions come in chunks of so many from `start` on: each is computed as a whole. */
+  readonly chunk: number;
+  readonly pageTokens: number;
+}
+
+/**
+ * For each layer the first position at which its input is of use, when all that counts is what later tokens read: keys and
+ * values of a window's positions, or of all. A layer with a window that lies above all owners of full attention depends on the last
+ * positions alone, and each owner below it on a window more; the tokens before are not computed there. `end` for a layer that is
+ * of no use at all. Never falls from a layer to the next.
+ *
+ * What is stored afterwards may be cut back as far as {@link Sequence.exactFrom} says once the sequence is sealed.
+ */
+export function neededFrom(layers: readonly LayerKv[], extension: Extension): number[] {
+  const { start, end, chunk, pageTokens } = extension;
+  const windowFrom = (position: number, { window = Infinity }: LayerKv) => Math.max(0, position - window + 1);
+  // Sealed segments keep whole pages.
+  const keys = layers.map((layer) => Math.max(0, windowFrom(end, layer) - pageTokens + 1));
+  const needed = new Array<number>(layers.length);
+  let above = end;
+  for (const [index, layer] of [...layers.entries()].reverse()) {
+    const { kvSource } = layer;
+    if (above < end) keys[kvSource] = Math.min(keys[kvSource] ?? end, windowFrom(above, layer));
+    const from = kvSource === index ? Math.min(above, keys[index] ?? end) : above;
+    above = start + chunk * Math.max(0, Math.floor((from - start) / chunk));
+    if (from >= end) above = end;
+    needed[index] = above;
+  }
+  return needed;
+}

@@ -1,0 +1,97 @@
+import { Attention } from '@ensample/bifurcated-attn';
+import type { Device } from '@ensample/tensor';
+import { DecoderRun, expectNoErrors, expectNothingAllocated, testDevice } from '@ensample/testing';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { Stepper } from '../src/stepper.ts';
+import { loadDecoder, prompt, tinyEngine, tinySource } from './tiny-engine.ts';
+
+let device: Device;
+beforeAll(async () => {
+  device = await testDevice();
+});
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await expectNoErrors(device);
+  expectNothingAllocated(device);
+});
+afterAll(() => device.destroy());
+
+/** Windows of 16 above all full layers, so that their tokens before the last ones are nobody's. */
+const maps = {
+  'MA-Pairs': '0 1s 1s 3s 3s',
+  'MA-Offset': '0s 1 2s 2s 4s 1',
+  'windows only': '0s 1s 1s 3s',
+  'a full owner last': '0s 1s 2',
+};
+const contextLength = 512;
+
+/** Writes NaN where keys and values will go: what reads where nothing was written does not go unnoticed. */
+function poison({ cache }: DecoderRun, tokens: number): void {
+  cache.ensure(cache.kinds.map(() => Math.ceil(tokens / cache.pageTokens)));
+  for (const buffer of cache.pools.flatMap(({ slabs }) => slabs.flatMap(({ buffers }) => buffers)))
+    device.write(buffer, new Float32Array(buffer.byteLength / 4).fill(NaN));
+}
+
+describe.each(Object.entries(maps))('prefill, %s', (name, layers) => {
+  test.each([
+    [300, 1],
+    [129, 70],
+    [200, 14],
+  ])(
+    '%i tokens and %i more: what follows is as if every layer had seen every token',
+    async (first, second) => {
+      const model = await loadDecoder(device, tinySource({ layers, contextLength }));
+      const [run, whole] = [0, 1].map(() => new DecoderRun(device, model, { pageTokens: 8, dtype: 'f32' }));
+      poison(run!, 512);
+      const attention = new Attention(run!.cache, { heads: model.config.heads });
+      const stepper = new Stepper(model, run!.cache, attention);
+      const ids = prompt(first + second + 40);
+      const sequence = run!.cache.sequence();
+      const forward = vi.spyOn(model, 'forward');
+      await stepper.prefill(sequence, ids.slice(0, first));
+      sequence.seal();
+      const ends = new Set(forward.mock.calls.map(([, { lastOwner }]) => lastOwner));
+      expect(ends.size > 1, 'chunks end at different layers').toBe(
+        name !== 'a full owner last' && first > 64,
+      );
+      await stepper.prefill(sequence, ids.slice(first, first + second));
+      sequence.seal();
+      const rest = ids.slice(first + second);
+      const [found] = await run!.step([{ sequence, tokens: rest }]);
+      const fresh = whole!.cache.sequence();
+      const [expected] = await whole!.step([{ sequence: fresh, tokens: ids }]);
+      expect(found).toEqual(expected!.slice(-rest.length * model.config.vocabSize));
+      for (const owned of [stepper, attention, run!, whole!, model]) owned.destroy();
+    },
+  );
+});
+
+test('chunks whose keys and values nobody reads are not computed', async () => {
+  const model = await loadDecoder(device, tinySource({ layers: maps['windows only'], contextLength }));
+  const run = new DecoderRun(device, model, { pageTokens: 8 });
+  const attention = new Attention(run.cache, { heads: model.config.heads });
+  const stepper = new Stepper(model, run.cache, attention);
+  const submit = vi.spyOn(device.gpu.queue, 'submit');
+  await stepper.prefill(run.cache.sequence(), prompt(64 * 5));
+  expect(submit).toHaveBeenCalledTimes(3); // three owners go back a chunk each, two of five are left
+  for (const owned of [stepper, attention, run, model]) owned.destroy();
+});
+
+test('after a prefill that was aborted, nothing of it counts', async () => {
+  const ids = prompt(400);
+  const options = { maxTokens: 12, seed: 3, n: 2 };
+  using engine = await tinyEngine(device, { layers: maps['MA-Pairs'], contextLength }, { kvType: 'f32' });
+  using session = await engine.prefill(ids.slice(0, 100));
+  const controller = new AbortController();
+  const waited = vi.spyOn(device.gpu.queue, 'onSubmittedWorkDone');
+  waited.mockImplementationOnce(() => {
+    controller.abort(new Error('enough'));
+    return Promise.resolve(undefined);
+  });
+  await expect(session.append(ids.slice(100), controller.signal)).rejects.toThrow('enough');
+  waited.mockRestore();
+  expect(session.tokens).toEqual(ids.slice(0, 100));
+  const { samples } = await session.generate(options);
+  const fresh = await engine.generate({ ...options, prompt: ids.slice(0, 100) });
+  expect(samples.map(({ tokens }) => tokens)).toEqual(fresh.samples.map(({ tokens }) => tokens));
+});
