@@ -188,6 +188,29 @@ await eachTier((device, tier) => {
       });
     });
 
+    test('thresholds among more close logits than are compared with each other', async () => {
+      const random = seeded(12);
+      const many = 1600;
+      const close = random.normals(many).map((value) => 2 + 1e-4 * value);
+      const spread = random.normals(many).map((value, id) => (id % 3 ? Math.min(2 * value, 2.5) : 1.5)); // 534 equals
+      const far = random.normals(many).map((value) => Math.max(-60, Math.min(20 * value, 9))); // most weigh nothing
+      const filters = [
+        { topK: 700 },
+        { topP: 0.4 },
+        { topP: 0.999 },
+        { topK: 1590 },
+        { topK: 30, topP: 0.6 },
+      ];
+      const rows = [close, spread, far].flatMap((logits) =>
+        filters.map((filter, position) => ({ settings: { ...plain, ...filter }, position, logits })),
+      );
+      const { thresholds } = await draw(device(), rows);
+      rows.forEach(({ settings, logits: row }, r) => {
+        const left = Array.from(row, (value) => ordered(value) >= thresholds[r]!);
+        expect(left).toEqual(Array.from(samplingReference(row, settings), (p) => p > 0));
+      });
+    });
+
     test('greedy takes the largest, the lowest id of equals; log-probabilities are of the raw logits', async () => {
       const random = seeded(11);
       const greedy = { ...plain, temperature: 0 };

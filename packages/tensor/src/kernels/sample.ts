@@ -11,6 +11,7 @@ import {
   sequenceChunk,
   tallyBody,
 } from './sample.wgsl.ts';
+import { thresholdChunk } from './threshold.wgsl.ts';
 
 /** How one sequence is sampled; see {@link encodeSequence} for the words that kernels read. */
 export interface SequenceSampling {
@@ -93,9 +94,8 @@ export function sample(
   tensors: SampleTensors,
   { vocab, rows }: { vocab: number; rows: number },
 ): void {
-  const chunks = [sequenceChunk, philoxChunk, orderedChunk, sampleBody];
-  const lanes = rowLanes(pass.device, vocab);
-  const constants = { VOCAB: vocab, REDUCE_WIDTH: lanes, COPIES: lanes < 128 ? 1 : 8 };
+  const chunks = [sequenceChunk, philoxChunk, orderedChunk, thresholdChunk, sampleBody];
+  const constants = { VOCAB: vocab, REDUCE_WIDTH: rowLanes(pass.device, vocab) };
   const code = reducingKernel(pass.device.tier, 'sample', { constants }, ...chunks);
   pass.run(code, { ...tensors }, [rows]);
 }

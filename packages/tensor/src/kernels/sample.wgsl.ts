@@ -78,7 +78,7 @@ fn ordered(value: f32) -> u32 {
 /**
  * Draws one token a row; a workgroup a row. Order: temperature, top-k, top-p, min-p, then Gumbel-max
  * with noise keyed by (seed + sample index, position, token id), so that a draw depends on nothing else.
- * Filters are thresholds on the logit, found by radix selection; equal logits stay or go together.
+ * Filters are thresholds on the logit, see \`thresholdChunk\`; equal logits stay or go together.
  * Probability mass is summed in fixed point (30 bits), so that the order of addition does not matter.
  */
 export const sampleBody = /* wgsl */ `
@@ -91,9 +91,6 @@ export const sampleBody = /* wgsl */ `
 const LOWEST = -3.4e38;
 const MASS = 1073741824.0;
 const STEP = 4u * REDUCE_WIDTH;                                       // logits of a round: four of each invocation at once
-var<workgroup> histogram: array<atomic<u32>, 256u * COPIES>;          // most logits share few exponents: invocations take turns
-var<workgroup> totals: array<u32, 256>;
-var<workgroup> selection: vec2u;
 
 // Where logits i, i + REDUCE_WIDTH, … are; those past the last have no place of their own.
 const APART = REDUCE_WIDTH * vec4u(0u, 1u, 2u, 3u);
@@ -101,51 +98,6 @@ fn places(i: u32) -> vec4u { return min(i + APART, vec4u(VOCAB - 1u)); }
 fn are_there(i: u32) -> vec4<bool> { return i + APART < vec4u(VOCAB); }
 fn adjusted_at(at: vec4u) -> vec4f { return vec4f(adjusted[at.x], adjusted[at.y], adjusted[at.z], adjusted[at.w]); }
 fn logits_at(at: vec4u) -> vec4f { return vec4f(logits[at.x], logits[at.y], logits[at.z], logits[at.w]); }
-
-// The largest key such that the tokens from it up weigh at least \`wanted\`: one each, or their mass.
-fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32, mass: f32) -> u32 {
-  var prefix = 0u;
-  var remaining = wanted;
-  for (var byte = 0u; byte < 4u; byte++) {
-    let shift = 24u - 8u * byte;
-    let known = select(0xffffffffu << ((shift + 8u) & 31u), 0u, byte == 0u);
-    for (var i = lane; i < 256u * COPIES; i += REDUCE_WIDTH) { atomicStore(&histogram[i], 0u); }
-    workgroupBarrier();
-    for (var i = lane; i < VOCAB; i += STEP) {
-      let values = adjusted_at(base + places(i));
-      let there = are_there(i);
-      for (var c = 0u; c < 4u; c++) {
-        let key = ordered(values[c]);
-        if (there[c] && key >= floor && (key & known) == prefix) {
-          var weight = 1u;
-          if (mass > 0.0) { weight = u32(exp((values[c] - top) * scale) * mass + 0.5); }
-          if (weight > 0u) { atomicAdd(&histogram[((key >> shift) & 255u) * COPIES + lane % COPIES], weight); }
-        }
-      }
-    }
-    workgroupBarrier();
-    for (var bin = lane; bin < 256u; bin += REDUCE_WIDTH) {
-      var held = 0u;
-      for (var copy = 0u; copy < COPIES; copy++) { held += atomicLoad(&histogram[bin * COPIES + copy]); }
-      totals[bin] = held;
-    }
-    workgroupBarrier();
-    if (lane == 0u) {
-      var bin = 255u;
-      var held = totals[bin];
-      while (held < remaining && bin > 0u) {
-        remaining -= held;
-        bin--;
-        held = totals[bin];
-      }
-      selection = vec2u(prefix | (bin << shift), remaining);
-    }
-    let found = workgroupUniformLoad(&selection);
-    prefix = found.x;
-    remaining = found.y;
-  }
-  return prefix;
-}
 
 fn sum_exp(base: u32, lane: u32, floor: u32, scale: f32, top: f32) -> f32 {
   var sum = 0.0;
@@ -166,7 +118,7 @@ fn run(group: vec3u, lane: u32) {
   let greedy = sequences[row.w].temperature <= 0.0;
   let scale = select(1.0 / sequences[row.w].temperature, 1.0, greedy);
 
-  // Largest logits, of the model's own and of the adjusted ones, and the model's log-sum-exp.
+  // Largest logits, of the model's own and of the adjusted ones, the model's log-sum-exp, and the mass of all tokens.
   var largest = vec4f(LOWEST);
   for (var i = lane; i < VOCAB; i += STEP) {
     let own = logits_at(base + places(i));
@@ -175,20 +127,25 @@ fn run(group: vec3u, lane: u32) {
     largest = max(largest, vec4f(most, 0.0, 0.0));
   }
   let tops = reduce_max4(largest, lane);
+  let p = sequences[row.w].top_p;
   var sums = vec4f();
+  var masses = vec4f();
   for (var i = lane; i < VOCAB; i += STEP) {
-    sums += select(vec4f(), exp(logits_at(base + places(i)) - tops.x), are_there(i));
+    let at = base + places(i);
+    let there = are_there(i);
+    sums += select(vec4f(), exp(logits_at(at) - tops.x), there);
+    if (p < 1.0) { masses += select(vec4f(), exp((adjusted_at(at) - tops.y) * scale), there); }
   }
-  let sum = reduce_add4(sums, lane);
-  let log_sum = tops.x + log(sum.x + sum.y + sum.z + sum.w);
+  let sum = reduce_add4(vec4f(dot(sums, vec4f(1.0)), dot(masses, vec4f(1.0)), 0.0, 0.0), lane);
+  let log_sum = tops.x + log(sum.x);
 
   var floor = 0u;
   if (!greedy) {
     let k = sequences[row.w].top_k;
     if (k > 0u && k < VOCAB) { floor = threshold(base, lane, k, 0u, scale, tops.y, 0.0); }
-    let p = sequences[row.w].top_p;
     if (p < 1.0) {
-      let total = sum_exp(base, lane, floor, scale, tops.y);
+      var total = sum.y;
+      if (floor > 0u) { total = sum_exp(base, lane, floor, scale, tops.y); }
       let wanted = max(1u, u32(ceil(p * MASS)));                       // at p = 0 the likeliest is left
       floor = max(floor, threshold(base, lane, wanted, floor, scale, tops.y, MASS / total));
     }
