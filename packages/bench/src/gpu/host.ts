@@ -71,7 +71,7 @@ async function timeRounds(
   attention: Attention,
   round: Round,
   n: number,
-): Promise<{ dispatches: number; jsMs: number; gpuMs: number; idleMs: number }> {
+): Promise<{ dispatches: number; jsMs: number; submitMs: number; gpuMs: number; idleMs: number }> {
   const batch = createBatch(device, n);
   const activations = decoder.activations(n);
   const logits = device.tensor('f32', [n, decoder.config.vocabSize]);
@@ -82,29 +82,36 @@ async function timeRounds(
     round.draw(recorder, batch, logits, false);
     const recording = await recorder.finish();
     const stamps = device.gpu.features.has('timestamp-query') ? new Stamps(device, 2 * all) : undefined;
-    const js = await runRounds(device, recording, round.results, stamps);
+    const hosted = await runRounds(device, recording, round.results, stamps);
     const times = (await stamps?.read()) ?? [];
     stamps?.destroy();
     const [, , last] = await device.read(round.results);
     if (last !== status.running) throw new Error('samples stopped while their rounds were timed');
-    return { dispatches: recording.length, jsMs: median(js), ...gaps(times) };
+    const [jsMs, submitMs] = [median(hosted.map(({ js }) => js)), median(hosted.map(({ submit }) => submit))];
+    return { dispatches: recording.length, jsMs, submitMs, ...gaps(times) };
   } finally {
     for (const owned of [batch, activations, logits]) owned.destroy();
   }
 }
 
-/** Submits rounds as the engine does, each before the one before it was read. @returns the host's ms of each */
+/** Milliseconds of the host for a round: all, and of these in `submit`, where the driver gets its commands. */
+interface HostTime {
+  readonly js: number;
+  readonly submit: number;
+}
+
+/** Submits rounds as the engine does, each before the one before it was read. */
 async function runRounds(
   device: Device,
   recording: Recording,
   results: GpuTensor<'u32'>,
   stamps: Stamps | undefined,
-): Promise<number[]> {
+): Promise<HostTime[]> {
   const { gpu } = device;
   const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
   const ring = Array.from({ length: inFlight + 1 }, () => device.tensor('u32', results.shape, usage));
   const pending: Promise<void>[] = [];
-  const times: number[] = [];
+  const times: HostTime[] = [];
   for (let i = 0; i < all; i++) {
     const { buffer } = ring[i % ring.length] as GpuTensor<'u32'>;
     const began = performance.now();
@@ -113,8 +120,11 @@ async function runRounds(
     recording.encode(encoder);
     encoder.copyBufferToBuffer(results.buffer, 0, buffer, 0, results.byteLength);
     stamps?.after(encoder, 2 * i + 1);
-    gpu.queue.submit([encoder.finish()]);
-    if (i >= warm) times.push(performance.now() - began);
+    const commands = encoder.finish();
+    const encoded = performance.now();
+    gpu.queue.submit([commands]);
+    const submitted = performance.now();
+    if (i >= warm) times.push({ js: submitted - began, submit: submitted - encoded });
     pending.push(buffer.mapAsync(GPUMapMode.READ).then(() => buffer.unmap()));
     if (pending.length >= inFlight) await pending.shift();
   }

@@ -56,12 +56,14 @@ function hostTable(runs: readonly GpuRun[]): string[] {
       'n',
       'dispatches',
       'JavaScript, ms',
+      'of it in submit',
       'GPU, ms',
       'GPU idle between steps, ms',
+      'engine, ms a token',
     ],
-    rows.map(({ shape, layers, run, n, dispatches, jsMs, gpuMs, idleMs, engineMs }) => [
+    rows.map(({ shape, layers, run, n, dispatches, jsMs, submitMs, gpuMs, idleMs, engineMs }) => [
       ...[shape, layers, run, n, dispatches],
-      ...[jsMs, gpuMs, idleMs, engineMs].map(short),
+      ...[jsMs, submitMs, gpuMs, idleMs, engineMs].map(short),
     ]),
   );
 }

@@ -57,6 +57,8 @@ export interface HostRow {
   readonly n: number;
   readonly dispatches: number;
   readonly jsMs: number;
+  /** Of these in `submit`. */
+  readonly submitMs?: number;
   readonly gpuMs: number;
   readonly idleMs: number;
   /** A token of the engine's own plain decoding. */
