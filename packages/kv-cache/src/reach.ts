@@ -21,8 +21,9 @@ export interface Extension {
  */
 export function neededFrom(layers: readonly LayerKv[], extension: Extension): number[] {
   const { start, end, chunk, pageTokens } = extension;
+  /** The first position that one reads. */
   const windowFrom = (position: number, { window = Infinity }: LayerKv) => Math.max(0, position - window + 1);
-  // Sealed segments keep whole pages.
+  // The first whose keys and values are read, by owner: of those later tokens read, sealed segments keep whole pages.
   const keys = layers.map((layer) => Math.max(0, windowFrom(end, layer) - pageTokens + 1));
   const needed = new Array<number>(layers.length);
   let above = end;
@@ -30,8 +31,7 @@ export function neededFrom(layers: readonly LayerKv[], extension: Extension): nu
     const { kvSource } = layer;
     if (above < end) keys[kvSource] = Math.min(keys[kvSource] ?? end, windowFrom(above, layer));
     const from = kvSource === index ? Math.min(above, keys[index] ?? end) : above;
-    above = start + chunk * Math.max(0, Math.floor((from - start) / chunk));
-    if (from >= end) above = end;
+    above = from < end ? start + chunk * Math.floor(Math.max(0, from - start) / chunk) : end;
     needed[index] = above;
   }
   return needed;

@@ -14,14 +14,9 @@ await eachTier((device, tier) => {
     await golden(device(), packaged('js-1m-draft'));
   });
 
-  // The software tier's is among the short tests.
-  test.skipIf(tier === 'software')(
-    'js-22m gives the golden logits and greedy tokens',
-    { timeout: 600_000 },
-    async () => {
-      await golden(device(), packaged('js-22m'), extent());
-    },
-  );
+  test('js-22m gives the golden logits and greedy tokens', { timeout: 600_000 }, async () => {
+    await golden(device(), packaged('js-22m'), extent());
+  });
 });
 
 test.skipIf(!twin)(

@@ -45,7 +45,7 @@ afterEach(async () => {
 });
 afterAll(() => device.destroy());
 
-const options = { prompt: prompt(40), n: 4, maxTokens: 100, ignoreEos: true, seed: 5, topP: 0.95 } as const;
+const options = { prompt: prompt(40), n: 4, maxTokens: 80, ignoreEos: true, seed: 5, topP: 0.95 } as const;
 const twin = () => tinySource();
 const plainRounds = (count: number) => new Array<number>(count).fill(0);
 
@@ -84,7 +84,7 @@ describe('lengths that change', () => {
     imposed.lengths = [2, ...plainRounds(31), 3, 3];
     const stats = await expectAsPlain(engine, { ...options, n: 2, draftLength: 'auto' });
     expect(stats.speculation).toMatchObject({ rounds: 1, acceptance: 1 });
-    expect(stats.steps).toBeGreaterThanOrEqual(98); // 3 tokens in a round, 97 plain ones
+    expect(stats.steps).toBeGreaterThanOrEqual(78); // 3 tokens in a round, 77 plain ones
   });
 
   test('lookups go on without the model', async () => {

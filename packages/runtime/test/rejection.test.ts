@@ -27,10 +27,10 @@ afterAll(() => {
 });
 
 test.each(Object.entries(strategies))(
-  '%s, draft lengths 1 to 4: the first three tokens have the law of the target',
+  '%s, draft lengths 1 and 3: the first three tokens have the law of the target',
   { timeout: 120_000 },
   async (_name, guessing) => {
-    const { texts, stats } = await draw(device, guessing, [1, 2, 3, 4], { n: 128, maxTokens: 3 });
+    const { texts, stats } = await draw(device, guessing, [1, 3], { n: 192, maxTokens: 3 });
     expect(tripleChance(texts, law)).toBeGreaterThan(least);
     for (const { speculation } of stats) {
       expect(speculation!.acceptance).toBeGreaterThan(0.05);
