@@ -17,7 +17,8 @@ export interface Extension {
  * positions alone, and each owner below it on a window more; the tokens before are not computed there. `end` for a layer that is
  * of no use at all. Never falls from a layer to the next.
  *
- * What is stored afterwards may be cut back as far as {@link Sequence.exactFrom} says once the sequence is sealed.
+ * What is stored afterwards may be cut back within the last page. {@link Sequence.exactFrom} knows of pages alone, which earlier segments
+ * still have: of the positions between `start` and there it must not be asked, unless nothing is left out.
  */
 export function neededFrom(layers: readonly LayerKv[], extension: Extension): number[] {
   const { start, end, chunk, pageTokens } = extension;

@@ -10,11 +10,13 @@ export class Prefix {
   readonly #sequence: Sequence;
   /** Tokens from the start whose KV is all there: while more are computed, no more than before. */
   #complete: number;
+  #gaps: readonly Gap[];
 
-  constructor(stepper: Stepper, sequence: Sequence = stepper.cache.sequence()) {
+  constructor(stepper: Stepper, sequence: Sequence = stepper.cache.sequence(), gaps: readonly Gap[] = []) {
     this.stepper = stepper;
     this.#sequence = sequence;
     this.#complete = sequence.length;
+    this.#gaps = gaps;
   }
 
   /** What samples fork off. */
@@ -35,7 +37,8 @@ export class Prefix {
   async extend(tokens: readonly number[], { kept, signal, alsoPages = [] }: ExtendOptions): Promise<void> {
     const { stepper } = this;
     const { cache } = stepper;
-    const missing = tokens.slice(this.#sequence.length, -1);
+    const { length: after } = this.#sequence;
+    const missing = tokens.slice(after, -1);
     if (missing.length === 0) return;
     const step = Math.min(stepper.prefillRows, missing.length);
     try {
@@ -43,7 +46,8 @@ export class Prefix {
         (kind, k) => cache.pagesFor(kind, missing.length, step) + (alsoPages[k] ?? 0),
       );
       await stepper.ensurePages(`the KV of ${tokens.length} tokens`, pages);
-      await stepper.prefill(this.#sequence, missing, signal);
+      const until = await stepper.prefill(this.#sequence, missing, signal);
+      if (until > after + 1) this.#gaps = [...this.#gaps, { after, until }];
     } catch (error) {
       this.#keep(this.#stored(kept));
       throw error;
@@ -60,8 +64,19 @@ export class Prefix {
   /** The same KV for another session of `tokens` tokens; nothing is copied. */
   fork(tokens: number): Prefix {
     const stored = this.#stored(tokens);
-    const exact = this.#sequence.exactFrom(stored) === stored;
-    return exact ? new Prefix(this.stepper, this.#sequence.fork(stored)) : new Prefix(this.stepper);
+    return this.#isExact(stored)
+      ? new Prefix(this.stepper, this.#sequence.fork(stored), this.#gapsBefore(stored))
+      : new Prefix(this.stepper);
+  }
+
+  /** Whether all that a sequence of so many tokens needs is there. */
+  #isExact(stored: number): boolean {
+    const inGap = this.#gaps.some(({ after, until }) => stored > after && stored < until);
+    return !inGap && this.#sequence.exactFrom(stored) === stored;
+  }
+
+  #gapsBefore(stored: number): readonly Gap[] {
+    return this.#gaps.filter(({ after }) => after < stored);
   }
 
   /** Tokens of a session of that length whose KV is stored. */
@@ -70,10 +85,11 @@ export class Prefix {
   }
 
   #keep(stored: number): boolean {
-    const exact = this.#sequence.exactFrom(stored) === stored;
+    const exact = this.#isExact(stored);
     if (exact) this.#sequence.truncate(stored);
     else this.#sequence.release();
     this.#complete = this.#sequence.length;
+    this.#gaps = this.#gapsBefore(this.#complete);
     return exact;
   }
 
@@ -81,7 +97,17 @@ export class Prefix {
   release(): void {
     this.#sequence.release();
     this.#complete = 0;
+    this.#gaps = [];
   }
+}
+
+/**
+ * Positions between these two cannot be gone back to: what tokens before the last windows need in higher layers was not computed. Where
+ * a sequence has several segments, their pages are there nevertheless.
+ */
+interface Gap {
+  readonly after: number;
+  readonly until: number;
 }
 
 /** Options of {@link Prefix.extend}. */

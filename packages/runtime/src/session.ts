@@ -26,6 +26,8 @@ export class Session {
   /** Time of prefill that no run has reported yet. */
   #prefillMs = 0;
   #disposed = false;
+  /** Ends what is under way when the session is disposed of. */
+  readonly #ending = new AbortController();
 
   /** @internal Use `engine.prefill`. */
   constructor(shared: Shared, tokens: readonly number[], prefix?: Prefix, draft?: Prefix) {
@@ -112,7 +114,9 @@ export class Session {
     if (this.#prefix.missing(all) > 0) {
       const began = performance.now();
       const kept = this.#tokens.length;
-      await this.#prefix.extend(all, { kept, signal, ...(alsoPages ? { alsoPages } : {}) });
+      await this.#until(signal, (within) =>
+        this.#prefix.extend(all, { kept, signal: within, ...(alsoPages ? { alsoPages } : {}) }),
+      );
       this.#prefillMs += performance.now() - began;
     }
     this.#tokens.push(...added);
@@ -121,8 +125,19 @@ export class Session {
   async #draftPrefix(alsoPages: readonly number[], signal?: AbortSignal): Promise<Sequence> {
     const draft = this.#draft;
     invariant(draft, () => 'a draft without a draft model');
-    await draft.extend(this.#tokens, { kept: this.#tokens.length, signal, alsoPages });
+    const kept = this.#tokens.length;
+    await this.#until(signal, (within) => draft.extend(this.#tokens, { kept, signal: within, alsoPages }));
     return draft.sequence;
+  }
+
+  /** Work that ends by the caller's signal, or when the session is disposed of, and then says so. */
+  async #until(signal: AbortSignal | undefined, work: (within: AbortSignal) => Promise<void>): Promise<void> {
+    const ending = this.#ending.signal;
+    try {
+      await work(signal ? AbortSignal.any([signal, ending]) : ending);
+    } finally {
+      this.#check();
+    }
   }
 
   /**
@@ -181,9 +196,9 @@ export class Session {
   }
 
   #check(): void {
+    this.#shared.check();
     if (this.#disposed)
       throw new InvalidOptionError('this session was disposed of: make a new one with engine.prefill');
-    this.#shared.check();
   }
 
   /** Gives its KV back, as far as no fork uses it. */
@@ -191,6 +206,7 @@ export class Session {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#shared.sessions.delete(this);
+    this.#ending.abort();
     this.#prefix.release();
     this.#draft?.release();
   }

@@ -177,20 +177,22 @@ export class Stepper {
   /**
    * Computes those keys and values of `tokens`, after what is in `sequence`, that are of use once all are there: see
    * {@link neededFrom}. A chunk is on its way while the one before is waited for.
+   * @returns the first position after the old ones to which the sequence can be cut back: before it, something was left out.
    * @throws the signal's reason when aborted between chunks. The sequence then has tokens that must not be used.
    */
-  async prefill(sequence: Sequence, tokens: readonly number[], signal?: AbortSignal): Promise<void> {
+  async prefill(sequence: Sequence, tokens: readonly number[], signal?: AbortSignal): Promise<number> {
     const most = this.prefillRows;
     const { length: start } = sequence;
     const { pageTokens, layout } = this.cache;
-    const extension = { start, end: start + tokens.length, chunk: most, pageTokens };
+    const end = start + tokens.length;
+    const extension = { start, end, chunk: most, pageTokens };
     const needed = neededFrom(layout.layers, extension);
     this.ensureRows(Math.min(most, tokens.length));
     let before = Promise.resolve();
     try {
       for (let at = 0; at < tokens.length; at += most) {
         signal?.throwIfAborted();
-        await this.#submitChunk(sequence, tokens.slice(at, at + most), needed);
+        await this.#submitChunk(sequence, tokens.slice(at, at + most), needed, signal);
         await before;
         before = this.#done();
         before.catch(() => undefined); // it is waited for when the next chunk is on its way
@@ -198,19 +200,25 @@ export class Stepper {
     } finally {
       await before;
     }
+    return needed.some((from) => from > start && from < end) ? end - pageTokens + 1 : start + 1;
   }
 
-  async #submitChunk(sequence: Sequence, chunk: readonly number[], needed: readonly number[]): Promise<void> {
+  async #submitChunk(
+    sequence: Sequence,
+    chunk: readonly number[],
+    needed: readonly number[],
+    signal?: AbortSignal,
+  ): Promise<void> {
     const lastOwner = needed.findLastIndex((from) => from <= sequence.length);
     sequence.reserve(chunk.length);
-    if (lastOwner >= 0) {
-      this.place([{ sequence, rows: chunk.length }], [chunk]);
-      const rows = bucketOf(chunk.length);
-      const name = `prefill ${rows} up to ${lastOwner}`;
-      const recording = await this.recording(name, (pass) => this.forward(pass, rows, { lastOwner }));
-      recording.submit();
-    }
-    sequence.commit(chunk.length);
+    if (lastOwner >= 0) this.place([{ sequence, rows: chunk.length }], [chunk]);
+    sequence.commit(chunk.length); // before anything is waited for: a fork made meanwhile shares the leaf
+    if (lastOwner < 0) return;
+    const rows = bucketOf(chunk.length);
+    const name = `prefill ${rows} up to ${lastOwner}`;
+    const recording = await this.recording(name, (pass) => this.forward(pass, rows, { lastOwner }));
+    signal?.throwIfAborted();
+    recording.submit();
   }
 
   /** Resolves when all that was submitted is done. */

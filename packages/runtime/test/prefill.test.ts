@@ -3,6 +3,7 @@ import type * as KvCache from '@ensample/kv-cache';
 import type { Device } from '@ensample/tensor';
 import { DecoderRun, expectNoErrors, expectNothingAllocated, seeded, testDevice } from '@ensample/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import type { Session } from '../src/index.ts';
 import { Stepper } from '../src/stepper.ts';
 import { expectSameSamples } from './speculating.ts';
 import { loadDecoder, prompt, tinyEngine, tinySource } from './tiny-engine.ts';
@@ -105,6 +106,55 @@ test('after prefills that were aborted nothing of them counts', async () => {
   const { samples } = await session.generate(options);
   const fresh = await engine.generate({ ...options, prompt: ids.slice(0, 100) });
   expectSameSamples(samples, fresh.samples);
+});
+
+test.each(['waits', 'compiles'])('a session forked while it %s goes back exactly', async (moment) => {
+  const ids = prompt(400);
+  const options = { maxTokens: 6, temperature: 0 } as const;
+  using engine = await tinyEngine(device, { layers: maps['MA-Pairs'], contextLength }, { kvType: 'f32' });
+  using session = await engine.prefill(ids.slice(0, 10));
+  const forks: Session[] = [];
+  if (moment === 'waits') {
+    await engine.generate({ ...options, prompt: prompt(390, 9) }); // pages have other keys and values in them
+    const { queue } = device.gpu;
+    const wait = queue.onSubmittedWorkDone.bind(queue);
+    let waits = 0;
+    vi.spyOn(queue, 'onSubmittedWorkDone').mockImplementation(() => {
+      if (++waits === 8) forks.push(...session.fork(1)); // windows have not moved on yet
+      return wait();
+    });
+  } else {
+    const pipeline = device.pipeline.bind(device);
+    vi.spyOn(device, 'pipeline').mockImplementationOnce((kernel) => {
+      forks.push(...session.fork(1));
+      return pipeline(kernel);
+    });
+  }
+  await session.append(ids.slice(10));
+  for (const length of [25, 60, 127, 250, 369, 399]) {
+    const [back] = session.fork(1);
+    await back!.truncate(length);
+    const fresh = await engine.generate({ ...options, prompt: ids.slice(0, length) });
+    expectSameSamples((await back!.generate(options)).samples, fresh.samples);
+    back!.dispose();
+  }
+  expect(forks.map(({ tokens }) => tokens)).toEqual([ids.slice(0, 10)]);
+  forks[0]!.dispose();
+});
+
+test('a session disposed of while it grows says so and gives everything back', async () => {
+  using engine = await tinyEngine(device, { layers: maps['MA-Pairs'], contextLength }, { kvType: 'f32' });
+  const session = await engine.prefill(prompt(10));
+  const { queue } = device.gpu;
+  const wait = queue.onSubmittedWorkDone.bind(queue);
+  let waits = 0;
+  vi.spyOn(queue, 'onSubmittedWorkDone').mockImplementation(() => {
+    if (++waits === 5) session.dispose();
+    return wait();
+  });
+  await expect(session.append(prompt(390))).rejects.toThrow('this session was disposed of');
+  expect(waits).toBeLessThan(10);
+  expect(engine.kvMemory.used).toBe(0);
 });
 
 test.each(['0 1s 1s 3s', '0s 1s'])(

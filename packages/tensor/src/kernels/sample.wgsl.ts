@@ -150,7 +150,7 @@ fn run(group: vec3u, lane: u32) {
       floor = max(floor, threshold(base, lane, wanted, floor, scale, tops.y, MASS / total));
     }
     let least = sequences[row.w].min_p;
-    if (least > 0.0) { floor = max(floor, ordered(tops.y + log(least) / scale)); }
+    if (least > 0.0) { floor = max(floor, min(ordered(tops.y), ordered(tops.y + log(least) / scale))); }
   }
 
   // Gumbel-max over what is left; of equal scores the lowest id wins.

@@ -20,7 +20,7 @@ fn weight_of(value: f32, scale: f32, top: f32, mass: f32) -> u32 {
 }
 
 fn bin_of(value: f32, scale: f32, top: f32) -> u32 {
-  return u32(min((top - value) * scale * BINS_OF_ONE, f32(BINS - 1u)));
+  return min(u32(min((top - value) * scale * BINS_OF_ONE, f32(BINS - 1u))), BINS - 1u);
 }
 
 // The largest key such that the tokens from it up weigh at least wanted.
@@ -33,7 +33,8 @@ fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32
     for (var c = 0u; c < 4u; c++) {
       if (there[c] && ordered(values[c]) >= floor) {
         let weight = weight_of(values[c], scale, top, mass);
-        if (weight > 0u) { atomicAdd(&histogram[bin_of(values[c], scale, top)], weight); }
+        let bin = bin_of(values[c], scale, top);
+        if (weight > 0u && bin < BINS - 1u) { atomicAdd(&histogram[bin], weight); } // the last has all that is left
       }
     }
   }
@@ -77,10 +78,11 @@ fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32
   for (var i = lane; i < count; i += REDUCE_WIDTH) {
     let key = atomicLoad(&histogram[i]);
     var above = 0u;
+    var lowest = true;
     for (var j = 0u; j < count; j++) {
-      if (atomicLoad(&histogram[j]) >= key) { above += atomicLoad(&histogram[LIST + j]); }
+      if (atomicLoad(&histogram[j]) >= key) { above += atomicLoad(&histogram[LIST + j]); } else { lowest = false; }
     }
-    if (above >= found.y) { atomicMax(&highest, key); }
+    if (lowest || above >= found.y) { atomicMax(&highest, key); }
   }
   workgroupBarrier();
   if (lane == 0u) { selection.x = atomicLoad(&highest); }
