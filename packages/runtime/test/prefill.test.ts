@@ -164,7 +164,7 @@ test.each(['0 1s 1s 3s', '0s 1s'])(
     const options = { maxTokens: 4, temperature: 0 } as const;
     using engine = await tinyEngine(device, { layers, contextLength }, { kvType: 'f32' });
     const sessions = [await engine.prefill(prompt(90))];
-    for (let i = 0; i < 24; i++) {
+    for (let i = 0; i < 18; i++) {
       const session = sessions[random.integer(sessions.length)]!;
       const length = session.tokens.length;
       const change = random.integer(3);

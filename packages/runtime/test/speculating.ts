@@ -6,14 +6,14 @@ import type { Engine, GenerateOptions, GenerateStats, Sample } from '../src/inde
 import { prompt, tinyEngine } from './tiny-engine.ts';
 
 export type Layout = 'full' | 'windows';
-/** All layers see everything; or windows of 16, and KV reuse: rings go round several times in 120 tokens. */
+/** All layers see everything; or windows of 16, and KV reuse: rings go round several times in 88 tokens. */
 export const layouts: Readonly<Record<Layout, string>> = { full: '0 1 2 3', windows: '0s 1 0s 1' };
 
 export interface Request extends GenerateOptions {
   readonly prompt: readonly number[];
   readonly seed: number;
 }
-export const request: Request = { prompt: prompt(40), maxTokens: 120, ignoreEos: true, seed: 5 };
+export const request: Request = { prompt: prompt(40), maxTokens: 88, ignoreEos: true, seed: 5 };
 
 /** Six tokens and no others, so that n-grams come again. */
 const fewTokens = Object.fromEntries([10, 11, 12, 13, 14, 15].map((id) => [id, 50]));
