@@ -5,7 +5,7 @@ import {
   type Device,
   type GpuTensor,
 } from '@ensample/tensor';
-import { kindsOf, placesOf, type KvKind, type KvLayout, type LayerPlace } from './layout.ts';
+import { firstInWindow, kindsOf, placesOf, type KvKind, type KvLayout, type LayerPlace } from './layout.ts';
 import { PagePool } from './pool.ts';
 import { deadPages, extendRun, movePages, trimRun, type PageRun, type Segment } from './segment.ts';
 import { Sequence } from './sequence.ts';
@@ -155,7 +155,7 @@ export class KvCache {
 
   /** Lowest position that a sequence of `length` tokens may still need in a kind, `slack` tokens of rollback included. */
   lowestNeeded(kind: KvKind, length: number, slack: number = this.draftLimit): number {
-    return kind.window === undefined ? 0 : Math.max(0, length - slack - kind.window + 1);
+    return firstInWindow(length - slack, kind);
   }
 
   /** @internal A segment after `parent`, in slabs with the most room. */

@@ -36,6 +36,14 @@ export interface LayerPlace {
 /** A step's plan has room for this many kinds. */
 export const maxKinds = 4;
 
+/** The first position that a token at `position` sees. */
+export function firstInWindow(
+  position: number,
+  { window = Infinity }: { readonly window?: number | undefined },
+): number {
+  return Math.max(0, position - window + 1);
+}
+
 /**
  * Groups the owners of a layout by window, in order of first appearance.
  * @throws InvalidModelError for a sliding layer without a window, or too many different windows.

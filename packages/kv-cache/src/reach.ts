@@ -1,4 +1,4 @@
-import type { LayerKv } from './layout.ts';
+import { firstInWindow, type LayerKv } from './layout.ts';
 
 /** Tokens that are stored at once. */
 export interface Extension {
@@ -22,15 +22,13 @@ export interface Extension {
  */
 export function neededFrom(layers: readonly LayerKv[], extension: Extension): number[] {
   const { start, end, chunk, pageTokens } = extension;
-  /** The first position that one reads. */
-  const windowFrom = (position: number, { window = Infinity }: LayerKv) => Math.max(0, position - window + 1);
   // The first whose keys and values are read, by owner: of those later tokens read, sealed segments keep whole pages.
-  const keys = layers.map((layer) => Math.max(0, windowFrom(end, layer) - pageTokens + 1));
+  const keys = layers.map((layer) => firstInWindow(end - pageTokens + 1, layer));
   const needed = new Array<number>(layers.length);
   let above = end;
   for (const [index, layer] of [...layers.entries()].reverse()) {
     const { kvSource } = layer;
-    if (above < end) keys[kvSource] = Math.min(keys[kvSource] ?? end, windowFrom(above, layer));
+    if (above < end) keys[kvSource] = Math.min(keys[kvSource] ?? end, firstInWindow(above, layer));
     const from = kvSource === index ? Math.min(above, keys[index] ?? end) : above;
     above = from < end ? start + chunk * Math.floor(Math.max(0, from - start) / chunk) : end;
     needed[index] = above;

@@ -40,12 +40,16 @@ function byTokens(layers: readonly LayerKv[], start: number, end: number): numbe
   return inputs.map((positions) => Math.min(end, ...positions));
 }
 
+function randomCase(random: Random, most: number) {
+  const layers = randomLayers(random);
+  const start = random.integer(20);
+  return { layers, start, end: start + 1 + random.integer(most) };
+}
+
 test('is what following every token finds', () => {
   const random = seeded(3);
   for (let i = 0; i < 300; i++) {
-    const layers = randomLayers(random);
-    const start = random.integer(20);
-    const end = start + 1 + random.integer(60);
+    const { layers, start, end } = randomCase(random, 60);
     const found = neededFrom(layers, { start, end, chunk: 1, pageTokens: 1 });
     expect(found, JSON.stringify({ layers, start, end })).toEqual(byTokens(layers, start, end));
   }
@@ -54,9 +58,7 @@ test('is what following every token finds', () => {
 test('chunks and pages make it no more than earlier, and chunks stay whole', () => {
   const random = seeded(4);
   for (let i = 0; i < 300; i++) {
-    const layers = randomLayers(random);
-    const start = random.integer(20);
-    const end = start + 1 + random.integer(100);
+    const { layers, start, end } = randomCase(random, 100);
     const extension = { start, end, chunk: 1 + random.integer(16), pageTokens: 4 };
     const exact = byTokens(layers, start, end);
     const found = neededFrom(layers, extension);

@@ -41,6 +41,17 @@ function poison({ cache }: DecoderRun, tokens: number): void {
     device.write(buffer, new Float32Array(buffer.byteLength / 4).fill(NaN));
 }
 
+/** Acts when prefill waits for the device for the `count`-th time. @returns what undoes it, and tells how often it waited. */
+function atWait(count: number, act: () => void) {
+  const { queue } = device.gpu;
+  const wait = queue.onSubmittedWorkDone.bind(queue);
+  const spy = vi.spyOn(queue, 'onSubmittedWorkDone');
+  return spy.mockImplementation(() => {
+    if (spy.mock.calls.length === count) act();
+    return wait();
+  });
+}
+
 describe.each(Object.entries(maps))('prefill, %s', (name, layers) => {
   test.each([
     [300, 1],
@@ -88,16 +99,10 @@ test('after prefills that were aborted nothing of them counts', async () => {
   const options = { maxTokens: 12, seed: 3, n: 2 };
   using engine = await tinyEngine(device, { layers: maps['MA-Pairs'], contextLength }, { kvType: 'f32' });
   using session = await engine.prefill(ids.slice(0, 100));
-  const { queue } = device.gpu;
-  const wait = queue.onSubmittedWorkDone.bind(queue);
   // The second is so late that windows have moved on: the third begins anew, and ends where keys are missing.
   for (const chunks of [1, 20, 12]) {
     const controller = new AbortController();
-    let waits = 0;
-    const waited = vi.spyOn(queue, 'onSubmittedWorkDone').mockImplementation(() => {
-      if (++waits === chunks) controller.abort(new Error('enough'));
-      return wait();
-    });
+    const waited = atWait(chunks, () => controller.abort(new Error('enough')));
     await expect(session.append(ids.slice(100), controller.signal)).rejects.toThrow('enough');
     waited.mockRestore();
     expect(session.tokens).toEqual(ids.slice(0, 100));
@@ -116,13 +121,7 @@ test.each(['waits', 'compiles'])('a session forked while it %s goes back exactly
   const forks: Session[] = [];
   if (moment === 'waits') {
     await engine.generate({ ...options, prompt: prompt(390, 9) }); // pages have other keys and values in them
-    const { queue } = device.gpu;
-    const wait = queue.onSubmittedWorkDone.bind(queue);
-    let waits = 0;
-    vi.spyOn(queue, 'onSubmittedWorkDone').mockImplementation(() => {
-      if (++waits === 8) forks.push(...session.fork(1)); // windows have not moved on yet
-      return wait();
-    });
+    atWait(8, () => forks.push(...session.fork(1))); // windows have not moved on yet
   } else {
     const pipeline = device.pipeline.bind(device);
     vi.spyOn(device, 'pipeline').mockImplementationOnce((kernel) => {
@@ -145,15 +144,9 @@ test.each(['waits', 'compiles'])('a session forked while it %s goes back exactly
 test('a session disposed of while it grows says so and gives everything back', async () => {
   using engine = await tinyEngine(device, { layers: maps['MA-Pairs'], contextLength }, { kvType: 'f32' });
   const session = await engine.prefill(prompt(10));
-  const { queue } = device.gpu;
-  const wait = queue.onSubmittedWorkDone.bind(queue);
-  let waits = 0;
-  vi.spyOn(queue, 'onSubmittedWorkDone').mockImplementation(() => {
-    if (++waits === 5) session.dispose();
-    return wait();
-  });
+  const waited = atWait(5, () => session.dispose());
   await expect(session.append(prompt(390))).rejects.toThrow('this session was disposed of');
-  expect(waits).toBeLessThan(10);
+  expect(waited.mock.calls.length).toBeLessThan(10);
   expect(engine.kvMemory.used).toBe(0);
 });
 

@@ -54,10 +54,10 @@ describe.each(Object.entries(strategies))('%s', (_name, guessing) => {
 });
 
 test(
-  'js-22m and its draft, the 5 likeliest tokens: the law of the first three',
+  'js-22m and its draft, the 8 likeliest tokens: the law of the first three',
   { timeout: 600_000 },
   async () => {
-    const top = { temperature: 1.2, topK: 5, topP: 0.95, minP: 0 };
+    const top = { temperature: 1.2, topK: 8, topP: 0.9, minP: 0 };
     using engine = await createEngine({ model: js22m(), draft: js1mDraft(), device, kvType: 'f32' });
     using session = await engine.prefill('/** Sorts');
     const law = await tripleLaw(device, js22m(), session.tokens, top);
@@ -72,7 +72,7 @@ test(
       expect(stats.acceptedDraftTokens).toBeGreaterThan(20);
       expect(stats.rejectedDraftTokens).toBeGreaterThan(20);
     }
-    expect(law[2]!.size).toBeGreaterThan(50);
+    expect(law[2]!.size).toBeGreaterThan(100);
     expect(tripleChance(texts, law)).toBeGreaterThan(least);
   },
 );

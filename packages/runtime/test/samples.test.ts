@@ -28,8 +28,8 @@ async function alone(engine: Engine, n: number, options: PromptedOptions) {
 }
 
 await eachTier((device, tier) => {
-  // Kernels of GPUs take software drivers long to compile and to run: few tokens and row counts there.
-  const [n, maxTokens, length, draftLength] = tier === 'software' ? [8, 24, 40, 2] : [2, 3, 2, 1];
+  // On the other tiers of a software driver the same code takes very long: a few tokens do there.
+  const [n, maxTokens, length] = tier === 'software' ? [8, 24, 40] : [2, 3, 8];
 
   test('n samples are what n runs of one give, with drafts and without', { timeout: 240_000 }, async () => {
     const draft = [promptLookup({ shortest: 1 }), tinySource({ layers: '0s' })];
@@ -37,7 +37,7 @@ await eachTier((device, tier) => {
     const options = { ...base, prompt: prompt(length), maxTokens };
     const expected = await alone(engine, n, { ...options, draftLength: 0 });
     expect(await tokens(engine.generate({ ...options, n, draftLength: 0 }))).toEqual(expected);
-    expect(await tokens(engine.generate({ ...options, n, draftLength }))).toEqual(expected);
+    expect(await tokens(engine.generate({ ...options, n, draftLength: 2 }))).toEqual(expected);
     expect(engine.kvMemory.used).toBe(0);
   });
 }, slowlyCompiled);

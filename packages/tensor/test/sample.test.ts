@@ -1,6 +1,7 @@
 import { encodeSequence, sample, type Device, type SequenceSampling } from '@ensample/tensor';
 import {
   chiSquare,
+  compilesSlowly,
   compute,
   drawReference,
   eachTier,
@@ -111,30 +112,24 @@ const keys = Array.from({ length: 1200 }, (_, i) => ({ seed: 1000 + Math.floor(i
 
 await eachTier((device, tier) => {
   describe('sample', () => {
-    // Wide workgroups take long on software drivers; that they give the reference's tokens is tested below.
-    test.runIf(tier === 'software')(
-      'draws from the exact distribution of every combination of filters',
-      async () => {
-        for (const filters of filterSets) {
-          const settings = new Map(keys.map(({ seed }) => [seed, { ...plain, ...filters, seed }]));
-          const rows = keys.map(({ seed, position }) => ({
-            settings: settings.get(seed)!,
-            position,
-            logits,
-          }));
-          const { tokens } = await draw(device(), rows);
-          const counts = Array.from(
-            { length: vocab },
-            (_, id) => tokens.filter((token) => token === id).length,
-          );
-          const exact = samplingReference(logits, filters);
-          expect(chiSquare(counts, exact), JSON.stringify(filters)).toBeGreaterThan(1e-4);
-          // The control: the same draws do not pass for a warmer distribution.
-          const warmer = samplingReference(logits, { ...filters, temperature: 1.5 * filters.temperature });
-          expect(chiSquare(counts, warmer), JSON.stringify(filters)).toBeLessThan(1e-4);
-        }
-      },
-    );
+    test('draws from the exact distribution of every combination of filters', async ({ skip }) => {
+      skip(compilesSlowly(device()), 'SwiftShader takes long for workgroups so wide');
+      // Wide workgroups take long on software drivers; that they give the same tokens is tested below.
+      for (const filters of tier === 'software' ? filterSets : filterSets.slice(-1)) {
+        const settings = new Map(keys.map(({ seed }) => [seed, { ...plain, ...filters, seed }]));
+        const rows = keys.map(({ seed, position }) => ({ settings: settings.get(seed)!, position, logits }));
+        const { tokens } = await draw(device(), rows);
+        const counts = Array.from(
+          { length: vocab },
+          (_, id) => tokens.filter((token) => token === id).length,
+        );
+        const exact = samplingReference(logits, filters);
+        expect(chiSquare(counts, exact), JSON.stringify(filters)).toBeGreaterThan(1e-4);
+        // The control: the same draws do not pass for a warmer distribution.
+        const warmer = samplingReference(logits, { ...filters, temperature: 1.5 * filters.temperature });
+        expect(chiSquare(counts, warmer), JSON.stringify(filters)).toBeLessThan(1e-4);
+      }
+    });
 
     test('draws are independent of position, seed and of other rows', async () => {
       const settings = [0, 1].map((seed) => ({ ...plain, seed }));

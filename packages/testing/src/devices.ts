@@ -99,15 +99,21 @@ export const sameProducts: NothingToTest = (tier, adapter) =>
 
 const smallestTeam = 8;
 
+const takesLong = (tier: TierName, info: GPUAdapterInfo): boolean =>
+  tier !== 'software' && driverName(info) === 'SwiftShader';
+
+/** Whether a device takes a second for each kernel, so that a test should have few of them. */
+export function compilesSlowly({ tier, info }: Device): boolean {
+  return takesLong(tier.name, info);
+}
+
 /**
  * For {@link eachTier}, of whole models: leaves out tiers where a model takes long to compile. One such test, of a
  * model's golden results, has them nevertheless.
  */
 export const slowlyCompiled: NothingToTest = (tier, adapter) =>
   notOffered(tier, adapter) ??
-  (tier.name !== 'software' && driverName(adapter.info) === 'SwiftShader'
-    ? 'SwiftShader takes a second for each kernel of a GPU'
-    : undefined);
+  (takesLong(tier.name, adapter.info) ? 'SwiftShader takes a second for each kernel of a GPU' : undefined);
 
 /**
  * Declares a suite for each tier that the test adapter has, and one skipped test for each tier that it lacks, named

@@ -3,6 +3,7 @@ export { expectClose, tolerance, type Tolerance } from './compare.ts';
 export { compute, scope, uploadBatch, type Scope, type TestRow } from './compute.ts';
 export { DecoderRun, type StepPart } from './decoder-run.ts';
 export {
+  compilesSlowly,
   driverName,
   eachTier,
   expectNoErrors,
