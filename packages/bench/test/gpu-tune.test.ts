@@ -82,7 +82,7 @@ await onEmulated('matrix', (device) => {
       const one = { rowTiles: [1], columnTiles: [1], rowGroups: [1], columnGroups: [1], splits: [1] };
       const choices = {
         matrices: { ...one, slices: [1, 2], depth: [64], ahead: [1, 2] as const },
-        rows: { outputs: [1, 2] },
+        rows: { outputs: [1, 2], splits: [1] } as const,
       };
       await tuneProducts(bench, { weights: 'f16', outputs: 96, columns: 128 }, [2], choices);
       expect(bench.report.skipped).toEqual([]);

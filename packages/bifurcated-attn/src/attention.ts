@@ -1,4 +1,5 @@
 import {
+  appendEpilogue,
   kvPrelude,
   ropeAppend,
   segmentChunk,
@@ -15,6 +16,7 @@ import {
   operandPrelude,
   type Batch,
   type Device,
+  type Epilogue,
   type GpuTensor,
   type Grid,
   type Kernel,
@@ -187,6 +189,11 @@ export class Attention {
     { rows }: { rows: number },
   ): void {
     ropeAppend(pass, this.cache, layer, { ...tensors, plan: this.#plan }, { heads: this.heads, rows });
+  }
+
+  /** The same as a part of the product that computes queries, keys and values; undefined where it cannot be, see `appendEpilogue` there. */
+  appendEpilogue(layer: number, angles: GpuTensor<'f32'>): Epilogue | undefined {
+    return appendEpilogue(this.cache, layer, { plan: this.#plan, angles }, this.heads);
   }
 
   /** Records attention of one layer: partial results per slab, then the merge. */

@@ -1,6 +1,14 @@
-import { invariant, kernel, type Batch, type GpuTensor, type Pass } from '@ensample/tensor';
+import {
+  invariant,
+  kernel,
+  productBuffers,
+  type Batch,
+  type Epilogue,
+  type GpuTensor,
+  type Pass,
+} from '@ensample/tensor';
 import type { KvCache } from './cache.ts';
-import { ropeAppendBody, segmentChunk } from './segments.wgsl.ts';
+import { appendStore, ropeAppendBody, segmentChunk } from './segments.wgsl.ts';
 
 /** Constants that {@link segmentChunk} needs for a layer. */
 export function segmentConstants(cache: KvCache, kind: number, slab: number): Record<string, number> {
@@ -15,8 +23,8 @@ export function kvPrelude(cache: KvCache): { enable: string[]; aliases: { KV: st
 
 /**
  * Gives a step's rows their positions and stores what an owner layer keeps of them, in one dispatch for each slab: queries
- * are turned in place (rotate-half RoPE), keys are turned on the way into their pages, values are copied. A row of x is
- * `[queries, keys, values]`; its page follows from its leaf and position.
+ * are turned in place (RoPE of neighbours, see `rope` of `@ensample/tensor`), keys are turned on the way into their pages,
+ * values are copied. A row of x is `[queries, keys, values]`; its page follows from its leaf and position.
  * @param angles from `ropeAngles` of `@ensample/tensor`.
  */
 export function ropeAppend(
@@ -43,4 +51,29 @@ export function ropeAppend(
     pass.run(code, { ...tensors, kv }, grid);
     firstHead = heads; // the first slab's dispatch has turned the queries
   }
+}
+
+/**
+ * {@link ropeAppend} as a part of the product that computes queries, keys and values, whose rows of y are then `[queries, turned,
+ * nothing]`. Undefined where that cannot be, in a cache of several slabs and on a device that binds too few buffers, or is not wanted
+ * (`tier.rotary`).
+ */
+export function appendEpilogue(
+  cache: KvCache,
+  layer: number,
+  { plan, angles }: { plan: GpuTensor<'u32'>; angles: GpuTensor<'f32'> },
+  heads: number,
+): Epilogue | undefined {
+  const place = cache.places[layer];
+  invariant(place?.owns, () => `layer ${layer} owns no KV to append to`);
+  const kv = cache.slabs === 1 ? cache.buffer(layer, 0) : undefined;
+  const { tier, gpu } = cache.device;
+  const most = gpu.limits.maxStorageBuffersPerShaderStage;
+  if (!kv || tier.rotary === 'kernel' || most < productBuffers + 3) return undefined;
+  const constants = { ...segmentConstants(cache, place.kind, 0), HEADS: heads };
+  return {
+    prelude: { ...kvPrelude(cache), constants },
+    chunks: [segmentChunk, appendStore],
+    tensors: { plan, angles, kv },
+  };
 }

@@ -1,4 +1,4 @@
-export { kvPrelude, ropeAppend, segmentConstants } from './append.ts';
+export { appendEpilogue, kvPrelude, ropeAppend, segmentConstants } from './append.ts';
 export { KvCache, type KvCacheOptions, type KvMemory } from './cache.ts';
 export {
   kindsOf,

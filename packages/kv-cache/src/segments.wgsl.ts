@@ -35,39 +35,60 @@ fn kv_quad(s: Segment, relative: u32, which: u32, head: u32) -> u32 {
 }
 `;
 
-/** Turns queries in place and keys on the way into their pages (rotate-half RoPE); values go there as they are. */
+/** Turns queries in place and keys on the way into their pages (RoPE of neighbours); values go there as they are. */
 export const ropeAppendBody = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;          // [1 + rows]: token, position, leaf, sequence
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 @group(0) @binding(2) var<storage, read> angles: array<vec4f>;         // [positions, HEAD_DIM / 4]: cos, sin, cos, sin
-@group(0) @binding(3) var<storage, read_write> x: array<vec2f>;        // [rows, HEADS + 2 * KV_HEADS, HEAD_DIM / 2]
-@group(0) @binding(4) var<storage, read_write> kv: array<vec2<KV>>;    // [pages, 2, KV_HEADS, PAGE, HEAD_DIM / 2]
+@group(0) @binding(3) var<storage, read_write> x: array<vec4f>;        // [rows, HEADS + 2 * KV_HEADS, HEAD_DIM / 4]
+@group(0) @binding(4) var<storage, read_write> kv: array<vec4<KV>>;    // [pages, 2, KV_HEADS, PAGE, HEAD_DIM / 4]
 
 const ALL_HEADS = HEADS + 2u * KV_HEADS;
-const HALF = HEAD_DIM / 4u;                                            // half a head, in pairs of columns
+const QUADS = HEAD_DIM / 4u;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  let head = FIRST_HEAD + id.x / HALF;
+  let head = FIRST_HEAD + id.x / QUADS;
   if (head >= ALL_HEADS || id.y >= batch[0].x) { return; }
   let row = batch[1u + id.y];
-  let pair = id.x % HALF;
-  let at = (id.y * ALL_HEADS + head) * 2u * HALF + pair;
-  let turn = angles[row.y * HALF + pair];
-  let a = x[at];
-  let b = x[at + HALF];
-  let front = a * turn.xz - b * turn.yw;
-  let back = b * turn.xz + a * turn.yw;
+  let quad = id.x % QUADS;
+  let at = (id.y * ALL_HEADS + head) * QUADS + quad;
+  let turn = angles[row.y * QUADS + quad];
+  let values = x[at];
+  let turned = values * turn.xxzz + values.yxwz * turn.yyww * vec4f(-1.0, 1.0, -1.0, 1.0);
   if (head < HEADS) {
-    x[at] = front;
-    x[at + HALF] = back;
+    x[at] = turned;
     return;
   }
   let s = segment_at(row.z);
   if (s.slab != SLAB) { return; }
   let which = (head - HEADS) / KV_HEADS;
-  let to = kv_quad(s, row.y - s.base, which, (head - HEADS) % KV_HEADS) * 2u + pair;
-  kv[to] = vec2<KV>(select(front, a, which == 1u));
-  kv[to + HALF] = vec2<KV>(select(back, b, which == 1u));
+  let to = kv_quad(s, row.y - s.base, which, (head - HEADS) % KV_HEADS) + quad;
+  kv[to] = vec4<KV>(select(turned, values, which == 1u));
+}
+`;
+
+/** \`store\` of the product that computes queries, keys and values: what \`ropeAppendBody\` would do with them, of one slab. */
+export const appendStore = /* wgsl */ `
+@group(0) @binding(next) var<storage, read> plan: array<u32>;
+@group(0) @binding(next) var<storage, read> angles: array<vec2f>;      // [positions, HEAD_DIM / 2]: cos, sin
+@group(0) @binding(next) var<storage, read_write> kv: array<vec2<KV>>; // [pages, 2, KV_HEADS, PAGE, HEAD_DIM / 2]
+
+fn store(row: u32, n: u32, values: vec2f) {
+  let at = dims.w + n;
+  let head = at / HEAD_DIM;
+  let pair = at % HEAD_DIM / 2u;
+  let place = batch[1u + row];
+  let turn = angles[place.y * (HEAD_DIM / 2u) + pair];
+  let turned = values * turn.x + values.yx * turn.y * vec2f(-1.0, 1.0);
+  if (head < HEADS) {
+    y[row * dims.z + at] = narrow(turned.x);
+    y[row * dims.z + at + 1u] = narrow(turned.y);
+    return;
+  }
+  let s = segment_at(place.z);
+  let which = (head - HEADS) / KV_HEADS;
+  let to = kv_quad(s, place.y - s.base, which, (head - HEADS) % KV_HEADS) * 2u + pair;
+  kv[to] = vec2<KV>(select(turned, values, which == 1u));
 }
 `;

@@ -1,4 +1,4 @@
-import { ropeAngles, tiers, type Device, type TierName } from '@ensample/tensor';
+import { matmul, ropeAngles, tiers, uploadMatrix, type Device, type TierName } from '@ensample/tensor';
 import {
   compute,
   eachTier,
@@ -6,7 +6,7 @@ import {
   expectNoErrors,
   fromHalf,
   nullDevice,
-  ropeReference,
+  ropePairsReference,
   scope,
   seeded,
   tolerance,
@@ -15,6 +15,7 @@ import {
 import { describe, expect, test } from 'vitest';
 import {
   headerWords,
+  appendEpilogue,
   KvCache,
   layOutTables,
   ropeAppend,
@@ -34,13 +35,17 @@ const layers = [
   { kind: 'sliding', window: 6, kvSource: 1 },
   { kind: 'full', kvSource: 3 },
 ] as const;
+/** Weights that leave a product's operands as they are. */
+const identity = Float32Array.from({ length: stride ** 2 }, (_, i) => (i % (stride + 1) === 0 ? 1 : 0));
+/** Who turns and stores: a kernel of its own, or the product that computes the rows. */
+type Way = 'kernel' | 'product';
 const pageBytes = 4 * 2 * kvHeads * headDim * 4;
 
 /**
  * Turns and appends random rows of a step in all layers that own their KV; row r of layer l is given `given[l][r]`, and
  * what is then in its place is `turned[l][r]`.
  */
-async function appendStep(cache: KvCache, step: readonly StepSequence[], active?: number) {
+async function appendStep(cache: KvCache, step: readonly StepSequence[], way: Way, active?: number) {
   const { device } = cache;
   const { own, destroy } = scope();
   const table = segmentTable(step);
@@ -62,10 +67,16 @@ async function appendStep(cache: KvCache, step: readonly StepSequence[], active?
   const { rows } = table;
   const given = layers.map(() => random.normals(rows * stride));
   const xs = given.map((values) => own(device.upload<'f32'>('f32', [rows, stride], values)));
+  const same = own(uploadMatrix(device, { format: 'f32', rows: stride, columns: stride, data: identity }));
   await compute(device, (pass) =>
-    xs.forEach((x, layer) => {
-      if (cache.places[layer]!.owns)
-        ropeAppend(pass, cache, layer, { batch, plan, angles, x }, { heads, rows });
+    xs.forEach((y, layer) => {
+      if (!cache.places[layer]!.owns) return;
+      const store = way === 'product' && appendEpilogue(cache, layer, { plan, angles }, heads);
+      if (way === 'kernel') ropeAppend(pass, cache, layer, { batch, plan, angles, x: y }, { heads, rows });
+      else if (store) {
+        const x = own(device.upload<'f32'>('f32', [rows, stride], given[layer]!));
+        matmul(pass, { batch, x, weights: same, y }, { rows, store });
+      } else throw new Error('rows of several slabs cannot be stored by a product');
     }),
   );
   const turned = await Promise.all(xs.map((x) => device.read(x)));
@@ -79,7 +90,7 @@ function turnedReference(x: Float32Array<ArrayBuffer>, positions: readonly numbe
   const part = Float32Array.from(
     positions.flatMap((_, r) => [...x.subarray(r * stride, r * stride + front)]),
   );
-  const turned = ropeReference(part, { heads: heads + kvHeads, headDim, positions, theta });
+  const turned = ropePairsReference(part, { heads: heads + kvHeads, headDim, positions, theta });
   const rows = x.slice();
   positions.forEach((_, r) => rows.set(turned.subarray(r * front, (r + 1) * front), r * stride));
   return rows;
@@ -118,18 +129,19 @@ function expectQueriesTurned(
   }
 }
 
-async function checkAppend(device: Device, options: KvCacheOptions): Promise<void> {
+async function checkAppend(device: Device, options: KvCacheOptions, way: Way = 'kernel'): Promise<void> {
   const cache = new KvCache(
     device,
     { layers, kvHeads, headDim },
     { pageTokens: 4, draftLimit: 2, ...options },
   );
+  if (way === 'product') cache.ensure([16, 16]); // in one slab
   const prompt = cache.sequence();
   prompt.reserve(9);
   prompt.commit(9);
   const step = [1, 3, 2, 5].map((rows) => ({ sequence: prompt.fork(), rows }));
   for (const { sequence, rows } of step) sequence.reserve(rows);
-  const { given, turned, places, positions } = await appendStep(cache, step);
+  const { given, turned, places, positions } = await appendStep(cache, step, way);
   const close = cache.dtype === 'f16' ? tolerance.f16 : tolerance.f32;
   for (const [layer, x] of given.entries()) {
     if (!cache.places[layer]!.owns) continue;
@@ -150,15 +162,18 @@ async function checkAppend(device: Device, options: KvCacheOptions): Promise<voi
   cache.destroy();
 }
 
-await eachTier((device) => {
+await eachTier((device, tier) => {
   test("rows are turned and arrive in their leaves' pages, layer by layer", () => checkAppend(device(), {}));
+  test.skipIf(tier === 'software')('… by the product that computes them', () =>
+    checkAppend(device(), {}, 'product'),
+  );
   test('… in several slabs', () => checkAppend(device(), { dtype: 'f32', slabBytes: 4 * pageBytes }));
 
   test('a row past the count of the batch writes nothing', async () => {
     const cache = new KvCache(device(), { layers, kvHeads, headDim }, { pageTokens: 4 });
     const sequence = cache.sequence();
     sequence.reserve(4);
-    const { given, turned } = await appendStep(cache, [{ sequence, rows: 4 }], 0);
+    const { given, turned } = await appendStep(cache, [{ sequence, rows: 4 }], 'kernel', 0);
     expect(turned).toEqual(given);
     const untouched = await readKv(cache, 0);
     expect(untouched({ sequence, rows: 4 }, 0, 0).every((value) => value === 0)).toBe(true);

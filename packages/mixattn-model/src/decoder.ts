@@ -9,6 +9,7 @@ import {
   normSums,
   partialSums,
   rope,
+  ropeEpilogue,
   type Batch,
   type Device,
   type GpuTensor,
@@ -171,8 +172,11 @@ export class Decoder {
     const angles = this.#angles;
     const owns = layers[index]?.kvSource === index;
     const stride = this.#qkvWidth(owns);
-    matmul(pass, { batch, x, weights: layer.qkv, y: qkv, partial }, { rows });
     // A layer that reuses keys reads them as stored: only its queries are turned.
+    const turned = this.#device.tier.rotary === 'product' ? ropeEpilogue(angles, headDim) : undefined;
+    const store = owns ? attention.appendEpilogue(index, angles) : turned;
+    matmul(pass, { batch, x, weights: layer.qkv, y: qkv, partial }, { rows, ...(store && { store }) });
+    if (store) return stride;
     if (owns) attention.ropeAppend(pass, index, { batch, angles, x: qkv }, { rows });
     else rope(pass, { batch, angles, x: qkv }, { heads, headDim, stride, rows });
     return stride;

@@ -79,6 +79,51 @@ function stack(matrices: readonly [HostMatrix, ...HostMatrix[]], runs: number): 
   }
 }
 
+/**
+ * Brings the rows of each head, `size` of them, to the order first, first of its second half, second, …: what rotate-half RoPE
+ * turns together are neighbours then.
+ */
+export function interleaveHalves(matrix: HostMatrix, size: number): HostMatrix {
+  const from = (row: number) => {
+    const at = row % size;
+    return row - at + (at % 2) * (size / 2) + (at >> 1);
+  };
+  switch (matrix.format) {
+    case 'f32':
+      return { ...matrix, data: permuteRows(matrix.data, matrix.rows, from) };
+    case 'f16':
+      return { ...matrix, data: permuteRows(matrix.data, matrix.rows, from) };
+    case 'int8':
+      return {
+        ...matrix,
+        data: permuteRows(matrix.data, matrix.rows, from),
+        scales: permuteRows(matrix.scales, matrix.rows, from),
+      };
+    case 'int4':
+      return {
+        ...matrix,
+        data: permuteRows(matrix.data, matrix.rows, from),
+        scales: permuteRows(matrix.scales, matrix.rows, from),
+      };
+  }
+}
+
+interface Rows<T> {
+  readonly length: number;
+  slice(): T;
+  subarray(begin: number, end: number): T;
+  set(values: T, offset: number): void;
+}
+
+function permuteRows<T extends Rows<T>>(values: T, rows: number, from: (row: number) => number): T {
+  const width = values.length / rows;
+  const permuted = values.slice();
+  for (let row = 0; row < rows; row++) {
+    permuted.set(values.subarray(from(row) * width, (from(row) + 1) * width), row * width);
+  }
+  return permuted;
+}
+
 function describe(matrix: HostMatrix): string {
   return `${matrix.format} [${matrix.rows}, ${matrix.columns}]`;
 }

@@ -2,7 +2,7 @@ export { parseConfig, type ModelConfig } from './config.ts';
 export { Decoder, type Activations, type ForwardStep } from './decoder.ts';
 export { chosenKernels, type ChosenKernels } from './kernels.ts';
 export { urlFiles, type ModelFiles, type ProgressEvent, type UrlFilesOptions } from './files.ts';
-export { concatRows, GROUP_SIZE, interleaveRows, type HostMatrix } from './host-matrix.ts';
+export { concatRows, GROUP_SIZE, interleaveHalves, interleaveRows, type HostMatrix } from './host-matrix.ts';
 export { dequantize, quantize, quantizedWeights, type QuantizedFormat } from './quantize.ts';
 export { checkLayers, formatLayerMap, parseLayerMap, type LayerConfig } from './layer-map.ts';
 export { layersFromReuseIndices, type ReusingLayer } from './llm-foundry.ts';

@@ -7,7 +7,7 @@ import {
   widenBF16,
   widenF16,
 } from './float-formats.ts';
-import { concatRows, GROUP_SIZE, interleaveRows, type HostMatrix } from './host-matrix.ts';
+import { concatRows, GROUP_SIZE, interleaveHalves, interleaveRows, type HostMatrix } from './host-matrix.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 import { EMBEDDING, expectedShapes, FINAL_NORM, HEAD, layerName, type LayerPart } from './weight-names.ts';
 
@@ -15,7 +15,10 @@ import { EMBEDDING, expectedShapes, FINAL_NORM, HEAD, layerName, type LayerPart 
 export interface LayerWeights<M = HostMatrix> {
   /** [hidden] */
   inputNorm: Float32Array<ArrayBuffer>;
-  /** [(heads + 2 kvHeads) · headDim, hidden]: query, key, value; only the query rows where the layer reuses KV. */
+  /**
+   * [(heads + 2 kvHeads) · headDim, hidden]: query, key, value; only the query rows where the layer reuses KV. What rotary
+   * positions turn together are neighbours; see `interleaveHalves`.
+   */
   qkv: M;
   /** [hidden, heads · headDim] */
   output: M;
@@ -51,6 +54,8 @@ export function openWeights(config: ModelConfig, file: SafetensorsFile): WeightR
   checkTensors(config, file);
   const matrix = (layer: number, part: LayerPart): Promise<HostMatrix> =>
     readMatrix(file, layerName(layer, part));
+  const turned = async (layer: number, part: LayerPart): Promise<HostMatrix> =>
+    interleaveHalves(await matrix(layer, part), config.headDim);
   return {
     embedding: () => readMatrix(file, EMBEDDING),
     finalNorm: () => readNorm(file, FINAL_NORM),
@@ -59,8 +64,8 @@ export function openWeights(config: ModelConfig, file: SafetensorsFile): WeightR
       inputNorm: await readNorm(file, layerName(i, 'inputNorm')),
       qkv:
         config.layers[i]?.kvSource === i
-          ? concatRows([await matrix(i, 'query'), await matrix(i, 'key'), await matrix(i, 'value')])
-          : await matrix(i, 'query'),
+          ? concatRows([await turned(i, 'query'), await turned(i, 'key'), await matrix(i, 'value')])
+          : await turned(i, 'query'),
       output: await matrix(i, 'output'),
       postNorm: await readNorm(file, layerName(i, 'postNorm')),
       gateUp: interleaveRows([await matrix(i, 'gate'), await matrix(i, 'up')]),

@@ -87,7 +87,9 @@ describe('openWeights', () => {
     const layer = await (await open(checkpoint('I8'), int8)).layer(0);
     if (layer.qkv.format !== 'int8') throw new Error(layer.qkv.format);
     expect(layer.qkv.data).toHaveLength(128 * 32);
-    expect([...layer.qkv.scales.subarray(63, 67)]).toEqual([63, 0, 1, 2]);
+    // Of a head of 32 rows, of which the second half takes turns with the first; keys begin at row 64, values are as they were.
+    expect([...layer.qkv.scales.subarray(60, 68)]).toEqual([46, 62, 47, 63, 0, 16, 1, 17]);
+    expect([...layer.qkv.scales.subarray(96, 99)]).toEqual([0, 1, 2]);
   });
 
   it.each(['js-22m', 'js-1m-draft'])('reads all of %s', async (name) => {

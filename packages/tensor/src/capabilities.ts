@@ -17,6 +17,11 @@ export interface Tier {
   readonly matmul: 'thread' | 'tile' | 'matrix';
   /** One invocation per query vector, a workgroup per tile of them, or subgroup matrices. */
   readonly attention: 'thread' | 'tile' | 'matrix';
+  /**
+   * Who turns queries and keys and stores keys and values: the product that computes them, which is a dispatch less, or a kernel
+   * of its own, which is less to compile.
+   */
+  readonly rotary: 'kernel' | 'product';
   /** Default element type of the KV cache. */
   readonly kv: 'f32' | 'f16';
   /** Element type of what products read: results of norms, of attention, and of the gated product. */
@@ -30,6 +35,7 @@ const plain: Tier = {
   reduceWidth: 128,
   matmul: 'tile',
   attention: 'tile',
+  rotary: 'product',
   kv: 'f32',
   operands: 'f32',
 };
@@ -38,7 +44,14 @@ const plain: Tier = {
  * Software rasterisers get a row of their own: they report subgroups too, but a CPU wants independent invocations with
  * register tiles and no barriers (docs/decisions).
  */
-const software: Tier = { ...plain, name: 'software', reduceWidth: 8, matmul: 'thread', attention: 'thread' };
+const software: Tier = {
+  ...plain,
+  name: 'software',
+  reduceWidth: 8,
+  matmul: 'thread',
+  attention: 'thread',
+  rotary: 'kernel',
+};
 const subgroups: Tier = { ...plain, name: 'subgroups', features: ['subgroups'], reduce: 'subgroup' };
 const f16: Tier = { ...subgroups, name: 'f16', features: ['subgroups', 'shader-f16'], kv: 'f16' };
 const matrix: Tier = {

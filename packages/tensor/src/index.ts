@@ -18,19 +18,16 @@ export {
   rmsNorm,
   rope,
   ropeAngles,
+  ropeEpilogue,
   type Batch,
   type RopeShape,
 } from './kernels/elementwise.ts';
 export { matmul, productVariant, type Operands, type ProductOptions } from './kernels/matmul.ts';
-export {
-  matrixProduct,
-  partialSums,
-  rowProduct,
-  type MatrixUse,
-  type ProductLayout,
-  type RowUse,
-} from './kernels/matmul-matrix.ts';
-export type { Product, ProductNorm, ProductShape, Store, Variant } from './kernels/product.ts';
+export type { LayoutUse, ProductLayout, RowLayout } from './kernels/matmul-layouts.ts';
+export { matrixProduct, partialSums } from './kernels/matmul-matrix.ts';
+export { rowProduct } from './kernels/matmul-row.ts';
+export { productBuffers } from './kernels/product.ts';
+export type { Epilogue, Product, ProductNorm, ProductShape, Store, Variant } from './kernels/product.ts';
 export {
   columnMultiple,
   emptyMatrix,

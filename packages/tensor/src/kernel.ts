@@ -27,22 +27,46 @@ export interface Prelude {
   readonly constants?: Readonly<Record<string, number | string>>;
 }
 
+/** Chunks of a kernel, and what they want in front of it. */
+export interface KernelPart {
+  readonly prelude: Prelude;
+  readonly chunks: readonly string[];
+}
+
+/** All of several preludes; of constants and aliases with the same name the last counts. */
+export function mergePreludes(...preludes: readonly Prelude[]): Prelude {
+  return {
+    enable: [...new Set(preludes.flatMap(({ enable = [] }) => enable))],
+    directives: [...new Set(preludes.flatMap(({ directives = [] }) => directives))],
+    aliases: Object.assign({}, ...preludes.map(({ aliases }) => aliases)) as Record<string, string>,
+    constants: Object.assign({}, ...preludes.map(({ constants }) => constants)) as Record<string, number>,
+  };
+}
+
 const declaration =
   /@group\(0\)\s*@binding\((\d+)\)\s*var<(uniform|storage)(?:,\s*(read|read_write))?>\s*(\w+)/g;
 
 /**
  * Puts a kernel together: prelude, then chunks in order. A chunk is WGSL without substitutions;
- * variants are other chunks with the same function signatures.
+ * variants are other chunks with the same function signatures. `@binding(next)` takes the number after those before it, for
+ * chunks that add bindings to kernels of several kinds.
  */
 export function kernel(name: string, prelude: Prelude, ...chunks: readonly string[]): Kernel {
-  const code = [
+  const code = numbered([
     ...(prelude.enable ?? []).map((extension) => `enable ${extension};`),
     ...(prelude.directives ?? []),
     ...Object.entries(prelude.aliases ?? {}).map(([key, value]) => `alias ${key} = ${value};`),
     ...Object.entries(prelude.constants ?? {}).map(([key, value]) => `const ${key} = ${literal(value)};`),
     ...chunks,
-  ].join('\n');
+  ]);
   return { name, code, bindings: bindingsOf(name, code) };
+}
+
+/** Joins lines, with numbers for the bindings that have none. */
+function numbered(lines: readonly string[]): string {
+  const code = lines.join('\n');
+  let next = 1 + Math.max(-1, ...[...code.matchAll(/@binding\((\d+)\)/g)].map(([, index]) => Number(index)));
+  return code.replaceAll('@binding(next)', () => `@binding(${next++})`);
 }
 
 function literal(value: number | string): string {

@@ -2,6 +2,7 @@ import {
   addAndNorm,
   matmul,
   normRows,
+  ropeEpilogue,
   type Batch,
   type Device,
   type GpuTensor,
@@ -32,7 +33,7 @@ const stores = ['assign', 'accumulate', 'gated'] as const;
 const met = {
   subgroups: ['team4', 'team16', 'tile64'],
   f16: ['team4', 'team16', 'tile64'],
-  matrix: ['matrix16x32_splits4', 'matrix128x64_slices4', 'add_slices'],
+  matrix: ['matrix32x32_splits4', 'matrix128x64_slices4', 'add_slices'],
 } as const;
 
 // Dawn's null adapter has too little workgroup memory for most products of tier matrix, and subgroups too small for teams:
@@ -88,7 +89,7 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
     const before = normRows(check, stream, shape);
     const product = { x: narrow, weights, partial };
     const x = addAndNorm(check, product, stream, { ...shape, reader: weights, before });
-    for (const store of ['assign', 'gated'] as const)
+    for (const store of ['assign', 'gated', ropeEpilogue(tensor, 128)] as const)
       matmul(check, { batch, x, weights, y: tensor, partial }, { rows: count, store });
   }
 

@@ -1,8 +1,10 @@
 import {
   embed,
+  matmul,
   rmsNorm,
   rope,
   ropeAngles,
+  ropeEpilogue,
   tiers,
   uploadMatrix,
   type Device,
@@ -17,7 +19,7 @@ import {
   randomMatrix,
   readValues,
   rmsNormReference,
-  ropeReference,
+  ropePairsReference,
   scope,
   seeded,
   tolerance,
@@ -99,11 +101,23 @@ await eachTier((device, tier) => {
     const front = positions.map((_, r) => x.subarray(r * stride, r * stride + heads * headDim));
     const expected = x.slice(0, active * stride);
     const flat = Float32Array.from(front.flatMap((row) => Array.from(row)));
-    const rotated = ropeReference(flat, { heads, headDim, positions, theta });
+    const rotated = ropePairsReference(flat, { heads, headDim, positions, theta });
     positions.forEach((_, r) =>
       expected.set(rotated.subarray(r * heads * headDim, (r + 1) * heads * headDim), r * stride),
     );
     await expectRows(device(), turned, expected, x);
+    if (rest === 0) {
+      const one = Float32Array.from({ length: stride ** 2 }, (_, i) => (i % (stride + 1) === 0 ? 1 : 0));
+      const weights = own(
+        uploadMatrix(device(), { format: 'f32', rows: stride, columns: stride, data: one }),
+      );
+      const tensors = { batch, x: own(device().upload('f32', [capacity, stride], x)), weights };
+      const y = own(device().upload('f32', [capacity, stride], x));
+      await compute(device(), (pass) =>
+        matmul(pass, { ...tensors, y }, { rows: capacity, store: ropeEpilogue(angles, headDim) }),
+      );
+      await expectRows(device(), y, expected, x);
+    }
     destroy();
   });
 

@@ -38,6 +38,7 @@ export {
   logSoftmaxReference,
   matmulReference,
   rmsNormReference,
+  ropePairsReference,
   ropeReference,
   softmaxReference,
 } from './references/dense.ts';

@@ -9,9 +9,11 @@ import {
   rmsNormOnce,
   rmsNormTwice,
   ropeBody,
+  ropeStore,
 } from './elementwise.wgsl.ts';
 import { decodeQuad, type Matrix } from './matrix.ts';
 import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
+import type { Epilogue } from './product.ts';
 import { reducingKernel, rowLanes } from './reduce.ts';
 
 /**
@@ -74,7 +76,10 @@ export interface RopeShape {
   readonly rows: number;
 }
 
-/** Rotary positions, rotate-half form, in place; `angles` from {@link ropeAngles}. */
+/**
+ * Rotary positions, in place, of pairs that are neighbours; `angles` from {@link ropeAngles}. Heads of checkpoints whose pairs
+ * are half a head apart (rotate-half) are brought to that order with their weights.
+ */
 export function rope(
   pass: Pass,
   { batch, angles, x }: { batch: Batch; angles: GpuTensor<'f32'>; x: GpuTensor<'f32'> },
@@ -83,6 +88,14 @@ export function rope(
   const constants = { HEADS: heads, HEAD_DIM: headDim, STRIDE: stride };
   const grid = [Math.ceil((heads * headDim) / 2 / 64), rows] as const;
   pass.run(kernel('rope', { constants }, ropeBody), { batch, angles, x }, grid);
+}
+
+/**
+ * {@link rope} of all outputs of a product that are heads of `headDim`, instead of storing them as they are.
+ * @param angles from {@link ropeAngles}
+ */
+export function ropeEpilogue(angles: GpuTensor<'f32'>, headDim: number): Epilogue {
+  return { prelude: { constants: { HEAD_DIM: headDim } }, chunks: [ropeStore], tensors: { angles } };
 }
 
 /**

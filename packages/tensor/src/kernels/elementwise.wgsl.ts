@@ -63,24 +63,35 @@ fn run(group: vec3u, lane: u32) {
 }
 `;
 
-/** Rotates the first HEADS heads of each row by its position (rotate-half RoPE), in place. */
+/** Rotates the first HEADS heads of each row by its position (RoPE of neighbours), in place. */
 export const ropeBody = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;       // [1 + rows]: token, position, …
 @group(0) @binding(1) var<storage, read> angles: array<vec2f>;      // [positions, HEAD_DIM / 2]: cos, sin
 @group(0) @binding(2) var<storage, read_write> x: array<f32>;       // [rows, STRIDE], heads first
 
-const HALF = HEAD_DIM / 2u;
+const PAIRS = HEAD_DIM / 2u;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= HEADS * HALF || id.y >= batch[0].x) { return; }
-  let pair = id.x % HALF;
-  let at = id.y * STRIDE + (id.x / HALF) * HEAD_DIM + pair;
-  let turn = angles[batch[1u + id.y].y * HALF + pair];
+  if (id.x >= HEADS * PAIRS || id.y >= batch[0].x) { return; }
+  let at = id.y * STRIDE + 2u * id.x;
+  let turn = angles[batch[1u + id.y].y * PAIRS + id.x % PAIRS];
   let a = x[at];
-  let b = x[at + HALF];
+  let b = x[at + 1u];
   x[at] = a * turn.x - b * turn.y;
-  x[at + HALF] = b * turn.x + a * turn.y;
+  x[at + 1u] = b * turn.x + a * turn.y;
+}
+`;
+
+/** \`store\` of a product whose outputs are heads: what \`ropeBody\` would do to them. */
+export const ropeStore = /* wgsl */ `
+@group(0) @binding(next) var<storage, read> angles: array<vec2f>;   // [positions, HEAD_DIM / 2]: cos, sin
+
+fn store(row: u32, n: u32, values: vec2f) {
+  let at = dims.w + n;
+  let turn = angles[batch[1u + row].y * (HEAD_DIM / 2u) + at % HEAD_DIM / 2u];
+  y[row * dims.z + at] = narrow(values.x * turn.x - values.y * turn.y);
+  y[row * dims.z + at + 1u] = narrow(values.y * turn.x + values.x * turn.y);
 }
 `;
 

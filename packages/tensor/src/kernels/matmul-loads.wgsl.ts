@@ -17,8 +17,8 @@ fn last_x_row() -> u32 { return (arrayLength(&x) - dims.x / 4u) / 2u; }
 `;
 
 /**
- * How they take weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix, \`eight(load, j)\` makes
- * columns 8 j to 8 j + 7 of them f16.
+ * How products on subgroup matrices take weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix,
+ * \`put\` makes them f16 and stores them as eights from \`at\` on, in the order that \`ordered\` brings those of x to.
  */
 export const f32Loads = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
@@ -30,7 +30,8 @@ fn halves_of(bits: vec4u) -> vec2u {
   return vec2u(pack2x16float(h.xy), pack2x16float(h.zw));
 }
 fn load_w(i: u32) -> Load { return vec4u(halves_of(words[2u * i]), halves_of(words[2u * i + 1u])); }
-fn eight(load: Load, j: u32) -> vec4u { return load; }
+fn put(at: u32, load: Load) { tiles[at] = load; }
+fn ordered(v: vec4u) -> vec4u { return v; }
 `;
 
 export const f16Loads = /* wgsl */ `
@@ -39,12 +40,13 @@ export const f16Loads = /* wgsl */ `
 const LOAD_COLUMNS = 8u;
 alias Load = vec4u;
 fn load_w(i: u32) -> Load { return words[i]; }
-fn eight(load: Load, j: u32) -> vec4u { return load; }
+fn put(at: u32, load: Load) { tiles[at] = load; }
+fn ordered(v: vec4u) -> vec4u { return v; }
 `;
 
 /**
  * Integers become f16 without conversions, which are slow on GPUs: in the last bits of 1024, whose f16 steps are 1, an
- * unsigned number q reads as 1024 + q.
+ * unsigned number q reads as 1024 + q. Two at a time, as they lie in a word: even columns of four, then odd ones.
  */
 export const int8Loads = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 16]: signed bytes
@@ -54,15 +56,16 @@ struct Load { words: vec4u, scale: u32 }
 
 fn load_w(i: u32) -> Load { return Load(words[i], scales[i / 4u] >> (8u * (i & 2u))); }
 
-fn four(word: u32, scale: f16) -> vec2u {
-  let bytes = word ^ 0x80808080u;                                  // + 128
-  let even = (bitcast<vec2<f16>>((bytes & 0x00ff00ffu) | 0x64006400u) - 1152.0h) * scale;
-  let odd = (bitcast<vec2<f16>>(((bytes >> 8u) & 0x00ff00ffu) | 0x64006400u) - 1152.0h) * scale;
-  return vec2u(bitcast<u32>(vec2<f16>(even.x, odd.x)), bitcast<u32>(vec2<f16>(even.y, odd.y)));
+fn even_bytes(bits: u32, scale: f16) -> u32 {
+  return bitcast<u32>((bitcast<vec2<f16>>((bits & 0x00ff00ffu) ^ 0x64806480u) - 1152.0h) * scale);
 }
-fn eight(load: Load, j: u32) -> vec4u {
+fn eight(w: vec2u, scale: f16) -> vec4u {
+  return vec4u(even_bytes(w.x, scale), even_bytes(w.x >> 8u, scale), even_bytes(w.y, scale), even_bytes(w.y >> 8u, scale));
+}
+fn put(at: u32, load: Load) {
   let scale = bitcast<vec2<f16>>(load.scale).x;
-  return vec4u(four(load.words[2u * j], scale), four(load.words[2u * j + 1u], scale));
+  tiles[at] = eight(load.words.xy, scale);
+  tiles[at + 1u] = eight(load.words.zw, scale);
 }
 `;
 
@@ -74,34 +77,32 @@ struct Load { words: vec4u, scale: u32 }
 
 fn load_w(i: u32) -> Load { return Load(words[i], scales[i / 2u] >> (16u * (i & 1u))); }
 
-fn pair(bits: u32, scale: f16) -> vec2<f16> {
-  return (bitcast<vec2<f16>>((bits & 0x000f000fu) | 0x64006400u) - 1032.0h) * scale;
+// Byte j holds columns j and 4 + j; upper halves read as 1024 + 16 q.
+fn low_halves(bits: u32, scale: f16) -> u32 {
+  return bitcast<u32>((bitcast<vec2<f16>>((bits & 0x000f000fu) ^ 0x64086408u) - 1032.0h) * scale);
 }
-fn eight(load: Load, j: u32) -> vec4u {
+fn high_halves(bits: u32, scale: f16) -> u32 {
+  let h = bitcast<vec2<f16>>((bits & 0x00f000f0u) ^ 0x64806480u);
+  return bitcast<u32>(fma(h, vec2<f16>(0.0625h), vec2<f16>(-72.0h)) * scale);
+}
+fn eight(word: u32, scale: f16) -> vec4u {
+  let odd = word >> 8u;
+  return vec4u(low_halves(word, scale), low_halves(odd, scale), high_halves(word, scale), high_halves(odd, scale));
+}
+fn put(at: u32, load: Load) {
   let scale = bitcast<vec2<f16>>(load.scale).x;
-  let nibbles = load.words[j] ^ 0x88888888u;                       // + 8; byte j holds columns j and 4 + j
-  let a = pair(nibbles, scale);
-  let b = pair(nibbles >> 8u, scale);
-  let c = pair(nibbles >> 4u, scale);
-  let d = pair(nibbles >> 12u, scale);
-  return vec4u(
-    bitcast<u32>(vec2<f16>(a.x, b.x)), bitcast<u32>(vec2<f16>(a.y, b.y)),
-    bitcast<u32>(vec2<f16>(c.x, d.x)), bitcast<u32>(vec2<f16>(c.y, d.y)),
-  );
+  tiles[at] = eight(load.words.x, scale);
+  tiles[at + 1u] = eight(load.words.y, scale);
+  tiles[at + 2u] = eight(load.words.z, scale);
+  tiles[at + 3u] = eight(load.words.w, scale);
 }
 `;
 
-/** `dot_eight` of products for few rows: in f32, and for integers in f16, in which they are no more exact. */
-export const exactDots = /* wgsl */ `
-fn dot_eight(a: vec4u, b: vec4u) -> f32 {
-  return dot(vec4f(unpack2x16float(a.x), unpack2x16float(a.y)), vec4f(unpack2x16float(b.x), unpack2x16float(b.y)))
-    + dot(vec4f(unpack2x16float(a.z), unpack2x16float(a.w)), vec4f(unpack2x16float(b.z), unpack2x16float(b.w)));
-}
-`;
-export const halfDots = /* wgsl */ `
-fn dot_eight(a: vec4u, b: vec4u) -> f32 {
-  var sum = bitcast<vec2<f16>>(a.x) * bitcast<vec2<f16>>(b.x);
-  for (var i = 1u; i < 4u; i++) { sum = fma(bitcast<vec2<f16>>(a[i]), bitcast<vec2<f16>>(b[i]), sum); }
-  return f32(sum.x) + f32(sum.y);
+/** Columns of x in the order in which integers are taken. */
+export const evenThenOdd = /* wgsl */ `
+fn ordered(v: vec4u) -> vec4u {
+  let even = (v.xz & vec2u(0xffffu)) | (v.yw << vec2u(16u));
+  let odd = (v.xz >> vec2u(16u)) | (v.yw & vec2u(0xffff0000u));
+  return vec4u(even.x, odd.x, even.y, odd.y);
 }
 `;

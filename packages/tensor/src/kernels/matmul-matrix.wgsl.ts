@@ -5,7 +5,7 @@
  * workgroups, whose sums another kernel adds up. Weights and operands go through workgroup memory as f16, DEPTH columns of
  * each split a round; those of the next AHEAD rounds are on their way meanwhile.
  *
- * Loops over \`sums\` hold no barrier: compilers unroll only such, and an indexed matrix would live in memory. Workgroup
+ * Norms are prepared while the first loads are on their way. Loops over \`sums\` hold no barrier: compilers unroll only such, and an indexed matrix would live in memory. Workgroup
  * memory is one array of 16 bytes, so that where indexes are checked there are few, and so that sums lie where tiles
  * were: the less a workgroup takes, the more of them there are at once (docs/performance-log.md).
  */
@@ -45,6 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var one = loads_of(&places, begin);
   var two: Round;
   if (AHEAD == 2u) { two = loads_of(&places, min(begin + COLUMNS, end - COLUMNS)); }
+  prepare(group, lane);
   for (var k = begin; k < end; k += AHEAD * COLUMNS) {
     take(&one, &sums, &places, min(k + AHEAD * COLUMNS, end - COLUMNS), lane);
     if (AHEAD == 2u && k + COLUMNS < end) { take(&two, &sums, &places, min(k + 3u * COLUMNS, end - COLUMNS), lane); }
@@ -78,13 +79,12 @@ fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<fu
   for (var i = 0u; i < W_LOADS; i++) {
     let unit = lane + WIDTH * i;
     if (W_EVEN || unit < OUTPUTS * W_UNITS) {
-      let at = unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u);
-      for (var j = 0u; j < LOAD_COLUMNS / 8u; j++) { tiles[at + j] = eight((*loads).w[i], j); }
+      put(unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), (*loads).w[i]);
     }
   }
   for (var i = 0u; i < X_LOADS; i++) {
     let unit = lane + WIDTH * i;
-    if (X_EVEN || unit < TILE_ROWS * X_UNITS) { tiles[X_TILE + unit / X_UNITS * STRIDE + unit % X_UNITS] = (*loads).x[i]; }
+    if (X_EVEN || unit < TILE_ROWS * X_UNITS) { tiles[X_TILE + unit / X_UNITS * STRIDE + unit % X_UNITS] = ordered((*loads).x[i]); }
   }
   workgroupBarrier();
   *loads = loads_of(places, next);
@@ -107,10 +107,21 @@ fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<fu
 }
 `;
 
-/** finish: all sums go to workgroup memory at once, which must hold them; a split's are added to the others'. */
+/** prepare and finish: all sums go to workgroup memory at once, which must hold them; a split's are added to the others'. */
 export const finishAtOnce = /* wgsl */ `
 const Y_SIZE = SPLITS * TILE_ROWS * OUTPUTS;
 const STORES = (TILE_ROWS * OUTPUTS / 2u + WIDTH - 1u) / WIDTH;    // pairs of outputs that an invocation stores
+const SUBGROUPS = WIDTH / 32u;
+var<workgroup> squares: array<f32, TILE_ROWS>;
+
+fn prepare(group: vec3u, lane: u32) {
+  if (!ADDS_UP) { return; }
+  for (var i = 0u; i < (TILE_ROWS + SUBGROUPS - 1u) / SUBGROUPS; i++) {
+    let row = lane / 32u + SUBGROUPS * i;
+    let sum = subgroupAdd(square_sum(group.y * TILE_ROWS + row, lane % 32u, 32u));
+    if (lane % 32u == 0u && row < TILE_ROWS) { squares[row] = sum; }
+  }
+}
 
 fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
   let subgroup = lane / 32u;
@@ -127,7 +138,8 @@ fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
     let i = lane + WIDTH * k;
     let row = group.y * TILE_ROWS + 2u * i / OUTPUTS;
     let n = group.x * OUTPUTS + 2u * i % OUTPUTS;
-    let factor = factor_of(row, lane, OUTPUTS / 2u, group.x == 0u);
+    let sum = squares[min(2u * i / OUTPUTS, TILE_ROWS - 1u)];
+    let factor = factor_from(sum, row, group.x == 0u && 2u * i % OUTPUTS == 0u);
     let live = i < TILE_ROWS * OUTPUTS / 2u && row < rows;
     var kept = vec2f();
     if (live && n < dims.y) {
@@ -148,6 +160,7 @@ fn sum_pair(i: u32) -> vec2f {
 /** finish, for 4 × 2 tiles a subgroup: one after the other, where all together would not fit in workgroup memory. */
 export const finishInTurns = /* wgsl */ `
 const Y_SIZE = ROW_GROUPS * COLUMN_GROUPS * 256u;
+fn prepare(group: vec3u, lane: u32) {}
 const_assert ROW_TILES == 4u && COLUMN_TILES == 2u && SPLITS == 1u;
 
 fn emit(tile: Sums, row0: u32, n0: u32, lane: u32) {
@@ -182,6 +195,7 @@ fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
 /** finish, where several workgroups share the columns: their sums as they are, [SLICES, ROWS, PARTIAL_STRIDE]. */
 export const finishSlice = /* wgsl */ `
 const Y_SIZE = 0u;
+fn prepare(group: vec3u, lane: u32) {}
 
 fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
   let row = group.z * ROWS + group.y * TILE_ROWS + row_tile_of(lane / 32u) * 16u;
@@ -223,7 +237,7 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let n = 2u * id.x;
-  let factor = factor_of(id.y, lane, 32u, id.x == 0u);
+  let factor = factor_from(add_across(square_sum(id.y, lane % 32u, 32u), 32u), id.y, id.x == 0u);
   var kept = vec2f();
   if (n < dims.y && id.y < batch[0].x) {
     var total = vec2f();

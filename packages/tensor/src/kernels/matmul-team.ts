@@ -1,5 +1,5 @@
 import type { Device } from '../device.ts';
-import { kernel, type Kernel } from '../kernel.ts';
+import type { Kernel } from '../kernel.ts';
 import type { WeightFormat } from './matrix.ts';
 import {
   integers,
@@ -12,7 +12,7 @@ import {
   teamF16,
   teamF32,
 } from './matmul-team.wgsl.ts';
-import { storeChunks, type Product, type Variant } from './product.ts';
+import { productKernel, storePart, type Product, type Variant } from './product.ts';
 
 /** How a product is laid out for teams of invocations. */
 export interface TeamLayout {
@@ -74,20 +74,17 @@ function groupsOf({ team, outputs: own }: TeamLayout, outputs: number): number {
 }
 
 function teamKernel({ tier }: Device, rows: number, product: Product, layout: TeamLayout): Kernel {
-  const { format, x, y } = product;
+  const { format, x } = product;
   const { team, outputs, ahead = defaultAhead[format] } = layout;
   const half = tier.features.includes('shader-f16');
-  return kernel(
+  const loads = [octets[format], half ? integersF16 : integers];
+  return productKernel(
     `matmul_team${rows}_${format}`,
     {
       enable: ['subgroups', ...(half ? ['f16'] : [])],
-      aliases: { Y: y },
       constants: { ROWS: rows, TEAM: team, OUTPUTS: outputs, AHEAD: ahead },
     },
-    octets[format],
-    half ? integersF16 : integers,
-    x === 'f16' ? teamF16 : teamF32,
-    ...storeChunks(product),
-    teamBody,
+    [storePart(product)],
+    { bindings: [...loads, x === 'f16' ? teamF16 : teamF32], body: teamBody },
   );
 }

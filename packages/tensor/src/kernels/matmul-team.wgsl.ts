@@ -115,7 +115,7 @@ struct Octet { words: vec2u, scale: f32 }
 
 fn load_octet(row: u32, i: u32) -> Octet {
   let group = row * (dims.x / 32u) + i / 4u;
-  return Octet(words[row * (dims.x / 8u) + i], unpack2x16float(scales[group / 2u])[group % 2u]);
+  return Octet(words[row * (dims.x / 8u) + i], unpack2x16float(scales[group / 2u] >> (16u * (group % 2u))).x);
 }
 fn decode(w: Octet) -> array<vec4f, 2> {
   return array<vec4f, 2>(bytes(w.words.x) * w.scale, bytes(w.words.y) * w.scale);
@@ -129,7 +129,7 @@ struct Octet { word: u32, scale: f32 }
 
 fn load_octet(row: u32, i: u32) -> Octet {
   let group = row * (dims.x / 32u) + i / 4u;
-  return Octet(words[row * (dims.x / 8u) + i], unpack2x16float(scales[group / 2u])[group % 2u]);
+  return Octet(words[row * (dims.x / 8u) + i], unpack2x16float(scales[group / 2u] >> (16u * (group % 2u))).x);
 }
 fn decode(w: Octet) -> array<vec4f, 2> {
   return array<vec4f, 2>(low_nibbles(w.word) * w.scale, low_nibbles(w.word >> 4u) * w.scale);

@@ -1,7 +1,7 @@
 import type { Tier } from '../capabilities.ts';
 import type { Device } from '../device.ts';
 import { invariant } from '../errors.ts';
-import { kernel, type Kernel } from '../kernel.ts';
+import { mergePreludes, type Kernel } from '../kernel.ts';
 import type { Grid, Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
@@ -12,13 +12,16 @@ import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
 import { productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
 import { readerOf, type NormedRows, type NormPart } from './normed-rows.ts';
 import { operandPrelude, type Operand } from './operand.ts';
-import { storeChunks, type Product, type ProductShape, type Store, type Variant } from './product.ts';
+import {
+  productKernel,
+  storePart,
+  type Epilogue,
+  type Product,
+  type ProductShape,
+  type Store,
+  type Variant,
+} from './product.ts';
 import { reducingKernel } from './reduce.ts';
-
-/** What all variants here have behind the decoding of weights. */
-function common(product: Product): string[] {
-  return [productBindings, ...storeChunks(product)];
-}
 
 /** A variant of one kernel for up to `rows` rows. */
 function single(
@@ -40,15 +43,12 @@ function vector(rows: number): Variant {
   return single(
     name,
     rows,
-    (tier, product) =>
-      reducingKernel(
-        tier,
-        `matmul_${name}_${product.format}`,
-        { ...operandPrelude({ X: product.x, Y: product.y }), constants: { ROWS: rows } },
-        decodeWide[product.format],
-        ...common(product),
-        vectorBody,
-      ),
+    (tier, product) => {
+      const { prelude, chunks } = storePart(product);
+      const own = { ...operandPrelude({ X: product.x }), constants: { ROWS: rows } };
+      const parts = [decodeWide[product.format], productBindings, ...chunks, vectorBody];
+      return reducingKernel(tier, `matmul_${name}_${product.format}`, mergePreludes(own, prelude), ...parts);
+    },
     (outputs) => [Math.ceil(outputs / 4)],
   );
 }
@@ -59,13 +59,11 @@ function thread(rows: number, body: string, most: number = rows): Variant {
     name,
     most,
     (_tier, product) =>
-      kernel(
+      productKernel(
         `matmul_${name}_${product.format}`,
-        operandPrelude({ X: product.x, Y: product.y }),
-        decodeQuad[product.format],
-        ...common(product),
-        threadHead,
-        body,
+        operandPrelude({ X: product.x }),
+        [storePart(product)],
+        { bindings: [decodeQuad[product.format], productBindings, threadHead], body },
       ),
     (outputs, m) => [Math.ceil(outputs / 4 / 32), Math.ceil(m / rows)],
   );
@@ -79,15 +77,14 @@ function tile(rowTile: number, rowGroups: number, quads: number, most: number): 
     name,
     most,
     (_tier, product) =>
-      kernel(
+      productKernel(
         `matmul_${name}_${product.format}`,
         {
-          ...operandPrelude({ X: product.x, Y: product.y }),
+          ...operandPrelude({ X: product.x }),
           constants: { ROW_TILE: rowTile, ROW_GROUPS: rowGroups, TILE_QUADS: quads },
         },
-        decodeQuad[product.format],
-        ...common(product),
-        tileBody,
+        [storePart(product)],
+        { bindings: [decodeQuad[product.format], productBindings], body: tileBody },
       ),
     (outputs, m) => [Math.ceil(outputs / 64), Math.ceil(m / rows)],
   );
@@ -144,7 +141,7 @@ export interface ProductOptions {
   /** Row capacity; the batch holds the actual count. */
   readonly rows: number;
   /** Default `'assign'`. */
-  readonly store?: Store;
+  readonly store?: Store | Epilogue;
   /** A way to multiply that takes the shape. Default: what was measured best for it. To measure others, see {@link matrixProduct}. */
   readonly variant?: Variant;
 }
@@ -179,7 +176,8 @@ export function recordProduct(
   for (const { words, scales, dims, rows: outputs } of weights.blocks) {
     const shape = { rows, outputs, columns: weights.columns, format: weights.format };
     const way = variant ?? variantFor(device, shape, hasRoom(device, shape, partial));
-    const tensors = { words, scales, batch, dims, x, y, ...(partial && { partial }), ...part?.tensors };
+    const own = { words, scales, batch, dims, x, y, ...(partial && { partial }) };
+    const tensors = { ...own, ...part?.tensors, ...(typeof store === 'object' && store.tensors) };
     way.record(pass, tensors, shape, product);
   }
 }

@@ -74,58 +74,6 @@ fn run(group: vec3u, lane: u32) {
 `;
 
 /**
- * Up to ROWS rows, subgroups of 32: a subgroup computes OUTPUTS outputs for all of them, a workgroup four times as many. Reads
- * every weight once, weights and operands 16 bytes at a time; there is no barrier before the end.
- */
-export const rowBody = /* wgsl */ `
-const EIGHTS = LOAD_COLUMNS / 8u;
-const PAIRS = 2u * OUTPUTS;                                       // of a workgroup's outputs
-var<workgroup> totals: array<f32, 2u * ROWS * PAIRS>;
-var<workgroup> square_totals: array<f32, 4u * ROWS>;
-
-@compute @workgroup_size(128)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let first = (group.x * 4u + lane / 32u) * OUTPUTS;
-  let loads = dims.x / LOAD_COLUMNS;
-  var sums: array<f32, ROWS * OUTPUTS>;
-  for (var i = lane % 32u; i < loads; i += 32u) {
-    var w: array<Load, OUTPUTS>;
-    for (var o = 0u; o < OUTPUTS; o++) { w[o] = load_w(min(first + o, dims.y - 1u) * loads + i); }
-    for (var j = 0u; j < EIGHTS; j++) {
-      var weights: array<vec4u, OUTPUTS>;
-      for (var o = 0u; o < OUTPUTS; o++) { weights[o] = eight(w[o], j); }
-      for (var m = 0u; m < ROWS; m++) {
-        let v = load_x(min(m * (dims.x / 8u), last_x_row()) + i * EIGHTS + j);
-        for (var o = 0u; o < OUTPUTS; o++) { sums[m * OUTPUTS + o] += dot_eight(weights[o], v); }
-      }
-    }
-  }
-  if (ADDS_UP) {
-    for (var m = 0u; m < ROWS; m++) {
-      let total = subgroupAdd(square_sum(m, lane, 128u));
-      if (lane % 32u == 0u) { square_totals[4u * m + lane / 32u] = total; }
-    }
-  }
-  // Sums move up to the first place: indexed by a loop that compilers do not unroll, all would live in memory.
-  for (var i = 0u; i < ROWS * OUTPUTS; i++) {
-    let total = subgroupAdd(sums[0]);
-    for (var j = 1u; j < ROWS * OUTPUTS; j++) { sums[j - 1u] = sums[j]; }
-    if (lane % 32u == 0u) { totals[i / OUTPUTS * 4u * OUTPUTS + lane / 32u * OUTPUTS + i % OUTPUTS] = total; }
-  }
-  workgroupBarrier();
-  let m = lane / PAIRS;
-  let n = group.x * 4u * OUTPUTS + lane % PAIRS * 2u;
-  var kept = vec2f();
-  if (m < min(ROWS, batch[0].x) && n < dims.y) {
-    let sum = square_totals[4u * m] + square_totals[4u * m + 1u] + square_totals[4u * m + 2u] + square_totals[4u * m + 3u];
-    let factor = factor_from(sum, m, group.x == 0u && lane % PAIRS == 0u);
-    kept = store_and_get(m, n, vec2f(totals[2u * lane], totals[2u * lane + 1u]), factor);
-  }
-  keep_squares(m, group.x, lane, PAIRS, kept);
-}
-`;
-
-/**
  * Any number of rows: a workgroup of 16 · ROW_GROUPS computes a tile of ROW_TILE · ROW_GROUPS rows × 64 outputs from workgroup
  * memory, TILE_QUADS quads of columns a round (never across two groups of 32); an invocation ROW_TILE rows × 4 outputs, in
  * pairs 32 apart.

@@ -31,7 +31,7 @@ export const int8Quad = /* wgsl */ `
 fn weight4(row: u32, k4: u32) -> vec4f { return vec4f(unpack4xI8(words[row * (dims.x / 4u) + k4])); }
 fn group_scale(row: u32, k4: u32) -> f32 {
   let group = row * (dims.x / 32u) + k4 / 8u;
-  return unpack2x16float(scales[group / 2u])[group % 2u];
+  return unpack2x16float(scales[group / 2u] >> (16u * (group % 2u))).x;
 }
 `;
 
@@ -45,7 +45,7 @@ fn weight4(row: u32, k4: u32) -> vec4f {
 }
 fn group_scale(row: u32, k4: u32) -> f32 {
   let group = row * (dims.x / 32u) + k4 / 8u;
-  return unpack2x16float(scales[group / 2u])[group % 2u] * 0.0625;
+  return unpack2x16float(scales[group / 2u] >> (16u * (group % 2u))).x * 0.0625;
 }
 `;
 
@@ -94,7 +94,7 @@ fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
 }
 fn load_scale(row: u32, i: u32) -> f32 {
   let group = row * (dims.x / 32u) + i / 2u;
-  return unpack2x16float(scales[group / 2u])[group % 2u];
+  return unpack2x16float(scales[group / 2u] >> (16u * (group % 2u))).x;
 }
 `;
 
@@ -114,6 +114,6 @@ fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
 }
 fn load_scale(row: u32, i: u32) -> f32 {
   let group = row * (dims.x / 32u) + i;
-  return unpack2x16float(scales[group / 2u])[group % 2u] * 0.0625;
+  return unpack2x16float(scales[group / 2u] >> (16u * (group % 2u))).x * 0.0625;
 }
 `;

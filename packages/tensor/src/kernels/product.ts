@@ -1,20 +1,18 @@
 import type { Device } from '../device.ts';
-import type { Prelude } from '../kernel.ts';
+import { kernel, mergePreludes, type Kernel, type KernelPart, type Prelude } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { WeightFormat } from './matrix.ts';
 import { accumulate, assign, gated } from './matmul.wgsl.ts';
-import { narrowChunk, type Operand } from './operand.ts';
+import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
 import {
-  factorOfRow,
+  addAcross,
   feedsNorm,
   feedsNormBindings,
-  feedsNormSliceBindings,
   leftByNorms,
   noNorm,
   readsNorm,
   readsNormBindings,
-  readsNormSliceBindings,
 } from './residual.wgsl.ts';
 
 /**
@@ -23,10 +21,19 @@ import {
  */
 export type Store = 'assign' | 'accumulate' | 'gated';
 
+/**
+ * What becomes of results that are not simply stored: WGSL that defines `store(row, n, values)` as those of a {@link Store}
+ * do, for outputs n and n + 1, n even, what it wants in front of the kernel, and the tensors that it binds, beside `batch`,
+ * `dims` and `y` (as `@binding(next)`).
+ */
+export interface Epilogue extends KernelPart {
+  readonly tensors: Readonly<Record<string, GpuTensor>>;
+}
+
 /** What a kernel is made for: how weights are stored, how results, and the element types of x and y. */
 export interface Product {
   readonly format: WeightFormat;
-  readonly store: Store;
+  readonly store: Store | Epilogue;
   readonly x: Operand;
   readonly y: Operand;
   /** A norm that is part of it; see `addAndNorm`. Default: none. */
@@ -48,7 +55,10 @@ export interface ProductNorm {
 }
 
 /** Rows of a product that has a norm in it, at most: with more, a norm by itself is as fast (docs/performance-log.md). */
-export const mostNormRows = 32;
+export const mostNormRows = 48;
+
+/** Storage buffers that a product binds, at most, beside those of an {@link Epilogue}. */
+export const productBuffers = 6;
 
 /** Size of a product: so many rows of x times a block of W. */
 export interface ProductShape {
@@ -76,36 +86,41 @@ export interface Variant {
 
 const stores: Readonly<Record<Store, string>> = { assign, accumulate, gated };
 
-/** The chunks that define `store`. */
-export function storeChunks({ store, y }: Pick<Product, 'store' | 'y'>): string[] {
-  return [narrowChunk[y], stores[store]];
+/** What defines `store`. */
+export function storePart({ store, y }: Pick<Product, 'store' | 'y'>): KernelPart {
+  const narrow = { prelude: operandPrelude({ Y: y }), chunks: [narrowChunk[y]] };
+  if (typeof store === 'string') return { ...narrow, chunks: [...narrow.chunks, stores[store]] };
+  return {
+    prelude: mergePreludes(narrow.prelude, store.prelude),
+    chunks: [...narrow.chunks, ...store.chunks],
+  };
 }
 
-const normBindings: Readonly<Record<ProductNorm['role'], readonly [product: string, slices: string]>> = {
-  reads: [readsNormBindings, readsNormSliceBindings],
-  feeds: [feedsNormBindings, feedsNormSliceBindings],
-};
-
-/** What a kernel that may have a norm in it puts before its body: one that multiplies, or one that adds up slices. */
-export function normChunks(
-  { norm }: Product,
-  kernel: 'product' | 'slices',
-): Required<Pick<Prelude, 'aliases' | 'constants'>> & { readonly chunks: readonly string[] } {
-  if (!norm) return { aliases: {}, constants: {}, chunks: [noNorm, factorOfRow] };
+/** What a kernel needs that may have a norm in it. */
+export function normPart({ norm }: Product): KernelPart {
+  if (!norm) return { prelude: {}, chunks: [noNorm, addAcross] };
   const { role, width, eps, parts, scaled, turn } = norm;
-  const [product, slices] = normBindings[role];
   const places = {
     ...{ MOST_ROWS: mostNormRows, ROOTS: turn * mostNormRows, ROOTS_BEFORE: (1 - turn) * mostNormRows },
     ...{ PARTS: parts, NORM_WIDTH: width },
   };
+  const own = role === 'reads' ? [readsNormBindings, readsNorm] : [feedsNormBindings, feedsNorm];
   return {
-    aliases: { Scaled: scaled },
-    constants: { ...places, EPS: `${eps.toExponential()}f` },
-    chunks: [
-      kernel === 'slices' ? slices : product,
-      leftByNorms,
-      role === 'reads' ? readsNorm : feedsNorm,
-      factorOfRow,
-    ],
+    prelude: {
+      aliases: { Scaled: scaled },
+      constants: { ...places, EPS: `${eps.toExponential()}f` },
+    },
+    chunks: [leftByNorms, ...own, addAcross],
   };
+}
+
+/** A kernel of parts: their chunks lie between bindings and body. */
+export function productKernel(
+  name: string,
+  prelude: Prelude,
+  parts: readonly KernelPart[],
+  { bindings, body }: { readonly bindings: readonly string[]; readonly body: string },
+): Kernel {
+  const all = mergePreludes(prelude, ...parts.map((part) => part.prelude));
+  return kernel(name, all, ...bindings, ...parts.flatMap(({ chunks }) => chunks), body);
 }

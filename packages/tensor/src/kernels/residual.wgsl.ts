@@ -15,17 +15,12 @@ fn store_and_get(row: u32, n: u32, values: vec2f, factor: f32) -> vec2f {
 fn keep_squares(row: u32, part: u32, lane: u32, lanes: u32, kept: vec2f) {}
 `;
 
-/** The factor of a row, for whose outputs \`lanes\` invocations side by side ask together. */
-export const factorOfRow = /* wgsl */ `
+/** A sum over \`lanes\` invocations side by side: a power of two, up to 32. */
+export const addAcross = /* wgsl */ `
 fn add_across(own: f32, lanes: u32) -> f32 {
   var sum = own;
   for (var mask = 1u; mask < lanes; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
   return sum;
-}
-fn factor_of(row: u32, lane: u32, lanes: u32, keeps: bool) -> f32 {
-  var sum = 0.0;
-  if (ADDS_UP) { sum = add_across(square_sum(row, lane % lanes, lanes), lanes); }
-  return factor_from(sum, row, keeps && lane % lanes == 0u);
 }
 `;
 
@@ -89,20 +84,12 @@ fn keep_squares(row: u32, part: u32, lane: u32, lanes: u32, kept: vec2f) {
 }
 `;
 
-/** Bindings after those of a product, and after those of a kernel that adds up its slices. */
+/** Bindings after those of a product, or of a kernel that adds up its slices. */
 export const readsNormBindings = /* wgsl */ `
-@group(0) @binding(6) var<storage, read_write> norms: array<f32>;  // see leftByNorms
-`;
-export const readsNormSliceBindings = /* wgsl */ `
-@group(0) @binding(4) var<storage, read_write> norms: array<f32>;  // see leftByNorms
+@group(0) @binding(next) var<storage, read_write> norms: array<f32>;  // see leftByNorms
 `;
 export const feedsNormBindings = /* wgsl */ `
-@group(0) @binding(6) var<storage, read_write> norms: array<f32>;  // see leftByNorms
-@group(0) @binding(7) var<storage, read> weight: array<f32>;       // [dims.z]
-@group(0) @binding(8) var<storage, read_write> scaled: array<Scaled>; // [rows, dims.z]
-`;
-export const feedsNormSliceBindings = /* wgsl */ `
-@group(0) @binding(4) var<storage, read_write> norms: array<f32>;  // see leftByNorms
-@group(0) @binding(5) var<storage, read> weight: array<f32>;       // [dims.z]
-@group(0) @binding(6) var<storage, read_write> scaled: array<Scaled>; // [rows, dims.z]
+@group(0) @binding(next) var<storage, read_write> norms: array<f32>;  // see leftByNorms
+@group(0) @binding(next) var<storage, read> weight: array<f32>;       // [dims.z]
+@group(0) @binding(next) var<storage, read_write> scaled: array<Scaled>; // [rows, dims.z]
 `;

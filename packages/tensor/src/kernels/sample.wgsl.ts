@@ -67,11 +67,12 @@ fn gumbel(bits: u32) -> f32 {
 }
 `;
 
-/** Bits of a number in an order that compares like the numbers. */
+/** Bits of a number in an order that compares like the numbers; of one, and of four. */
 export const orderedChunk = /* wgsl */ `
-fn ordered(value: f32) -> u32 {
-  let bits = bitcast<u32>(value);
-  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+fn ordered(value: f32) -> u32 { return ordered4(vec4f(value)).x; }
+fn ordered4(values: vec4f) -> vec4u {
+  let bits = bitcast<vec4u>(values);
+  return select(bits | vec4u(0x80000000u), ~bits, bits >= vec4u(0x80000000u));
 }
 `;
 
@@ -79,7 +80,8 @@ fn ordered(value: f32) -> u32 {
  * Draws one token a row; a workgroup a row. Order: temperature, top-k, top-p, min-p, then Gumbel-max
  * with noise keyed by (seed + sample index, position, token id), so that a draw depends on nothing else.
  * Filters are thresholds on the logit, see \`thresholdChunk\`; equal logits stay or go together.
- * Probability mass is summed in fixed point (30 bits), so that the order of addition does not matter.
+ * Probability mass is summed in fixed point (30 bits), so that the order of addition does not matter. Four logits at once are a
+ * vector, whose parts are never indexed by a loop.
  */
 export const sampleBody = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> batch: array<vec4u>;         // [1 + rows]: token, position, leaf, sequence
@@ -100,15 +102,13 @@ fn adjusted_at(at: vec4u) -> vec4f { return vec4f(adjusted[at.x], adjusted[at.y]
 fn logits_at(at: vec4u) -> vec4f { return vec4f(logits[at.x], logits[at.y], logits[at.z], logits[at.w]); }
 
 fn sum_exp(base: u32, lane: u32, floor: u32, scale: f32, top: f32) -> f32 {
-  var sum = 0.0;
+  var sums = vec4f();
   for (var i = lane; i < VOCAB; i += STEP) {
     let values = adjusted_at(base + places(i));
-    let there = are_there(i);
-    for (var c = 0u; c < 4u; c++) {
-      if (there[c] && ordered(values[c]) >= floor) { sum += exp((values[c] - top) * scale); }
-    }
+    let kept = are_there(i) & (ordered4(values) >= vec4u(floor));
+    sums += select(vec4f(), exp((values - top) * scale), kept);
   }
-  return reduce_add4(vec4f(sum), lane).x;
+  return reduce_add4(vec4f(dot(sums, vec4f(1.0))), lane).x;
 }
 
 fn run(group: vec3u, lane: u32) {
@@ -159,15 +159,18 @@ fn run(group: vec3u, lane: u32) {
   for (var quad = lane; quad < (VOCAB + 3u) / 4u; quad += REDUCE_WIDTH) {
     let ids = 4u * quad + vec4u(0u, 1u, 2u, 3u);
     let values = adjusted_at(base + min(ids, vec4u(VOCAB - 1u)));
-    var bits = vec4u();
-    var drawn = greedy;
-    for (var j = 0u; j < 4u; j++) {
-      if (ids[j] < VOCAB && ordered(values[j]) >= floor) {
-        if (!drawn) { bits = philox(vec4u(quad, row.y + 1u, 0u, 0u), sequences[row.w].seed); drawn = true; }
-        let score = select((values[j] - tops.y) * scale + gumbel(bits[j]), values[j], greedy);
-        if (score > best) { best = score; token = ids[j]; }
-      }
+    let kept = (ids < vec4u(VOCAB)) & (ordered4(values) >= vec4u(floor));
+    if (!any(kept)) { continue; }
+    var scores = values;
+    if (!greedy) {
+      let bits = philox(vec4u(quad, row.y + 1u, 0u, 0u), sequences[row.w].seed);
+      let noise = vec4f(gumbel(bits.x), gumbel(bits.y), gumbel(bits.z), gumbel(bits.w));
+      scores = (values - tops.y) * scale + noise;
     }
+    if (kept.x && scores.x > best) { best = scores.x; token = ids.x; }
+    if (kept.y && scores.y > best) { best = scores.y; token = ids.y; }
+    if (kept.z && scores.z > best) { best = scores.z; token = ids.z; }
+    if (kept.w && scores.w > best) { best = scores.w; token = ids.w; }
   }
   let winner = reduce_max4(vec4f(best), lane).x;
   let first = reduce_max4(vec4f(select(LOWEST, -f32(token), best == winner)), lane).x;

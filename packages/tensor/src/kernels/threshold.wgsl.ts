@@ -14,13 +14,24 @@ var<workgroup> selection: vec2u;
 var<workgroup> listed: atomic<u32>;
 var<workgroup> highest: atomic<u32>;
 
-// What a token weighs: one, or its mass.
-fn weight_of(value: f32, scale: f32, top: f32, mass: f32) -> u32 {
-  return select(1u, u32(exp((value - top) * scale) * mass + 0.5), mass > 0.0);
+// What tokens weigh: one, or their mass.
+fn weights_of(values: vec4f, scale: f32, top: f32, mass: f32) -> vec4u {
+  return select(vec4u(1u), vec4u(exp((values - top) * scale) * mass + 0.5), mass > 0.0);
 }
 
-fn bin_of(value: f32, scale: f32, top: f32) -> u32 {
-  return min(u32(min((top - value) * scale * BINS_OF_ONE, f32(BINS - 1u))), BINS - 1u);
+// In bins. Most tokens are past the last one: what takes long is done only for the others.
+fn distances(values: vec4f, scale: f32, top: f32) -> vec4f { return (top - values) * scale * BINS_OF_ONE; }
+
+fn add_to(bin: u32, weight: u32, counts: bool) {
+  if (counts && weight > 0u) { atomicAdd(&histogram[bin], weight); }
+}
+
+fn list(key: u32, weight: u32, counts: bool) {
+  if (!counts) { return; }
+  let at = atomicAdd(&listed, 1u);
+  if (at >= LIST) { return; }
+  atomicStore(&histogram[at], key);
+  atomicStore(&histogram[LIST + at], weight);
 }
 
 // The largest key such that the tokens from it up weigh at least wanted.
@@ -29,14 +40,16 @@ fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32
   workgroupBarrier();
   for (var i = lane; i < VOCAB; i += STEP) {
     let values = adjusted_at(base + places(i));
-    let there = are_there(i);
-    for (var c = 0u; c < 4u; c++) {
-      if (there[c] && ordered(values[c]) >= floor) {
-        let weight = weight_of(values[c], scale, top, mass);
-        let bin = bin_of(values[c], scale, top);
-        if (weight > 0u && bin < BINS - 1u) { atomicAdd(&histogram[bin], weight); } // the last has all that is left
-      }
-    }
+    let bins = distances(values, scale, top);
+    // The last bin has all that is left.
+    let counts = are_there(i) & (bins < vec4f(f32(BINS - 1u))) & (ordered4(values) >= vec4u(floor));
+    if (!any(counts)) { continue; }
+    let at = vec4u(bins);
+    let weights = weights_of(values, scale, top, mass);
+    add_to(at.x, weights.x, counts.x);
+    add_to(at.y, weights.y, counts.y);
+    add_to(at.z, weights.z, counts.z);
+    add_to(at.w, weights.w, counts.w);
   }
   workgroupBarrier();
   for (var block = lane; block < BINS / BLOCK; block += REDUCE_WIDTH) {
@@ -57,19 +70,19 @@ fn threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, top: f32
     atomicStore(&highest, 0u);
   }
   let found = workgroupUniformLoad(&selection);
+  let nearest = vec4f(f32(found.x));
+  let last = vec4<bool>(found.x == BINS - 1u);
   for (var i = lane; i < VOCAB; i += STEP) {
     let values = adjusted_at(base + places(i));
-    let there = are_there(i);
-    for (var c = 0u; c < 4u; c++) {
-      let key = ordered(values[c]);
-      if (there[c] && key >= floor && bin_of(values[c], scale, top) == found.x) {
-        let at = atomicAdd(&listed, 1u);
-        if (at < LIST) {
-          atomicStore(&histogram[at], key);
-          atomicStore(&histogram[LIST + at], weight_of(values[c], scale, top, mass));
-        }
-      }
-    }
+    let keys = ordered4(values);
+    let bins = distances(values, scale, top);
+    let counts = are_there(i) & (bins >= nearest) & ((bins < nearest + 1.0) | last) & (keys >= vec4u(floor));
+    if (!any(counts)) { continue; }
+    let weights = weights_of(values, scale, top, mass);
+    list(keys.x, weights.x, counts.x);
+    list(keys.y, weights.y, counts.y);
+    list(keys.z, weights.z, counts.z);
+    list(keys.w, weights.w, counts.w);
   }
   workgroupBarrier();
   if (lane == 0u) { selection.x = atomicLoad(&listed); }
@@ -100,13 +113,15 @@ fn radix_threshold(base: u32, lane: u32, wanted: u32, floor: u32, scale: f32, to
     workgroupBarrier();
     for (var i = lane; i < VOCAB; i += STEP) {
       let values = adjusted_at(base + places(i));
-      let there = are_there(i);
-      for (var c = 0u; c < 4u; c++) {
-        let key = ordered(values[c]);
-        if (there[c] && key >= floor && (key & known) == prefix) {
-          atomicAdd(&histogram[(key >> shift) & 255u], weight_of(values[c], scale, top, mass));
-        }
-      }
+      let keys = ordered4(values);
+      let counts = are_there(i) & (keys >= vec4u(floor)) & ((keys & vec4u(known)) == vec4u(prefix));
+      if (!any(counts)) { continue; }
+      let at = (keys >> vec4u(shift)) & vec4u(255u);
+      let weights = weights_of(values, scale, top, mass);
+      add_to(at.x, weights.x, counts.x);
+      add_to(at.y, weights.y, counts.y);
+      add_to(at.z, weights.z, counts.z);
+      add_to(at.w, weights.w, counts.w);
     }
     workgroupBarrier();
     if (lane == 0u) {

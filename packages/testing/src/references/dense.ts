@@ -44,6 +44,17 @@ export function ropeReference(
   });
 }
 
+/** {@link ropeReference} of heads whose pairs are neighbours, (2i, 2i + 1). */
+export function ropePairsReference(x: Values, options: Parameters<typeof ropeReference>[1]): Values {
+  const { headDim } = options;
+  const half = headDim / 2;
+  const apart = (i: number) => i - (i % headDim) + ((i % headDim) >> 1) + (i % 2) * half;
+  const halves = new Float32Array(x.length);
+  x.forEach((value, i) => (halves[apart(i)] = value));
+  const turned = ropeReference(halves, options);
+  return x.map((_, i) => turned[apart(i)]!);
+}
+
 /** SwiGLU, swish(gate) ⊙ up (Shazeer 2020, eq. 5), where each row of x is gate then up. */
 export function swigluReference(x: Values, width: number): Values {
   return run(() => {

@@ -6,6 +6,7 @@ import {
   rowProduct,
   type Matrix,
   type ProductLayout,
+  type RowLayout,
   type Variant,
 } from '@ensample/tensor';
 import { attempt, type Bench, type GpuOptions, type Job } from '../bench.ts';
@@ -34,13 +35,10 @@ const starts: readonly ProductLayout[] = [
   })),
 ];
 
-/** Outputs of a subgroup, and rows that one kernel computes so. */
-const rowChoices: Choices<RowLayout> = { outputs: [1, 2, 4] };
-const rowSizes = [1, 2, 4];
-
-interface RowLayout {
-  readonly outputs: number;
-}
+const rowChoices: Choices<RowLayout> = { outputs: [1, 2, 4], splits: [1, 2, 4] };
+const rowStart: RowLayout = { outputs: 1, splits: 1 };
+/** Rows that one kernel computes row by row. */
+const rowSizes = [1, 2, 4, 8];
 
 /** Where layouts may lie. */
 export interface ProductChoices {
@@ -98,8 +96,8 @@ async function tune(
 
   const size = rowSizes.find((most) => most >= rows);
   if (size) {
-    await search(bench, { start: { outputs: 1 }, choices: choices.rows, now }, (layout) =>
-      time(layout, rowProduct(size, layout)),
+    await search(bench, { start: rowStart, choices: choices.rows, now }, (layout) =>
+      time(layout, rowProduct(layout, { most: size })),
     );
   }
   for (const one of starts) {

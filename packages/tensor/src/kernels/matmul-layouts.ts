@@ -1,0 +1,109 @@
+import type { WeightFormat } from './matrix.ts';
+import type { ProductShape } from './product.ts';
+
+/** Which products a layout is for. Thresholds are measured (docs/performance-log.md). */
+export interface LayoutUse {
+  /** Rows. */
+  readonly most: number;
+  /** Outputs, at least. */
+  readonly outputs?: number;
+  /** Outputs, fewer than. */
+  readonly below?: number;
+  /** Default: all. */
+  readonly formats?: readonly WeightFormat[];
+}
+
+/** Whether a layout is for products of such a shape. */
+export function isFor(
+  { most, outputs = 0, below = Infinity, formats }: LayoutUse,
+  shape: Pick<ProductShape, 'rows' | 'outputs'> & { readonly format?: WeightFormat },
+): boolean {
+  const { rows, outputs: all, format } = shape;
+  return rows <= most && all >= outputs && all < below && (!format || !formats || formats.includes(format));
+}
+
+/** How products of few rows are laid out; see `rowBody`. */
+export interface RowLayout {
+  /** Outputs that a subgroup computes, or several together. */
+  readonly outputs: 1 | 2 | 4;
+  /** Subgroups that share the columns of W. */
+  readonly splits: 1 | 2 | 4;
+}
+
+/** How a product is laid out on subgroup matrices of 16 × 16; see `matrixBody`. */
+export interface ProductLayout {
+  /** Tiles of rows and of outputs that a subgroup computes. */
+  readonly rowTiles: number;
+  readonly columnTiles: number;
+  /** Subgroups side by side, for other rows and for other outputs. */
+  readonly rowGroups: number;
+  readonly columnGroups: number;
+  /** Subgroups of a workgroup that share the columns of W, and workgroups that do. */
+  readonly splits: number;
+  readonly slices: number;
+  /** Columns of a split that a round takes: a multiple of 16. */
+  readonly depth: number;
+  /** Rounds that are on their way while one is multiplied. */
+  readonly ahead: 1 | 2;
+}
+
+const floats: readonly WeightFormat[] = ['f32', 'f16'];
+
+/** From so many outputs on a product has workgroups enough for a large GPU, and for most of one; with fewer than `few` it has hardly any. */
+const [vast, many, several, few] = [24576, 16384, 8192, 2560];
+
+/** What products of few rows are laid out by, the first that takes a shape. */
+export const rowLayouts: readonly (LayoutUse & { readonly layout: RowLayout })[] = [
+  { most: 1, formats: ['int4'], outputs: several, layout: { outputs: 2, splits: 1 } },
+  { most: 1, formats: ['int4'], layout: { outputs: 2, splits: 2 } },
+  { most: 1, layout: { outputs: 1, splits: 2 } },
+  { most: 2, formats: ['int4'], outputs: several, layout: { outputs: 4, splits: 1 } },
+  { most: 2, formats: ['int8'], outputs: several, layout: { outputs: 2, splits: 1 } },
+  { most: 2, formats: ['int4', 'int8'], layout: { outputs: 2, splits: 2 } },
+  { most: 2, layout: { outputs: 1, splits: 2 } },
+  { most: 4, formats: ['int4'], outputs: several, layout: { outputs: 4, splits: 1 } },
+  { most: 4, formats: ['int4'], layout: { outputs: 4, splits: 2 } },
+  { most: 4, formats: ['int8'], outputs: several, layout: { outputs: 2, splits: 1 } },
+  { most: 4, formats: ['int8'], layout: { outputs: 2, splits: 2 } },
+  { most: 4, formats: floats, below: few, layout: { outputs: 1, splits: 2 } },
+];
+
+const one: ProductLayout = {
+  ...{ rowTiles: 1, columnTiles: 1, rowGroups: 1, columnGroups: 4 },
+  ...{ splits: 1, slices: 1, depth: 64, ahead: 1 },
+};
+/** Few outputs a workgroup, whose columns many subgroups share. */
+const shared: ProductLayout = { ...one, columnGroups: 1, splits: 8, depth: 32 };
+const two: ProductLayout = { ...one, rowTiles: 2, ahead: 2 };
+const three: ProductLayout = { ...one, rowTiles: 3 };
+const four: ProductLayout = { ...one, rowTiles: 2, rowGroups: 2 };
+const eight: ProductLayout = { ...one, rowTiles: 4, rowGroups: 2 };
+const wide: ProductLayout = { ...eight, columnTiles: 2 };
+
+/** What products are laid out by on subgroup matrices, the first that takes a shape. */
+export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayout })[] = [
+  { most: 16, formats: ['int4'], outputs: many, layout: one },
+  { most: 16, formats: floats, outputs: many, layout: { ...one, splits: 4 } },
+  { most: 16, outputs: several, layout: { ...one, columnGroups: 2, splits: 2 } },
+  { most: 16, below: few, layout: { ...shared, depth: 64 } },
+  { most: 16, formats: ['int4'], layout: { ...shared, splits: 4, depth: 64 } },
+  { most: 16, layout: shared },
+  { most: 16, layout: { ...one, columnGroups: 2, splits: 4 } },
+  { most: 16, layout: one },
+  { most: 32, outputs: vast, layout: { ...two, columnTiles: 2, columnGroups: 1, splits: 2 } },
+  { most: 32, outputs: many, layout: two },
+  { most: 32, outputs: several, layout: { ...two, slices: 2 } },
+  { most: 32, below: few, layout: { ...shared, rowTiles: 2 } },
+  { most: 32, layout: { ...one, rowTiles: 2, columnGroups: 2, splits: 4 } },
+  { most: 32, layout: two },
+  { most: 48, outputs: many, layout: { ...three, ahead: 2 } },
+  { most: 48, outputs: several, layout: { ...three, slices: 2 } },
+  { most: 48, layout: { ...three, slices: 4, ahead: 2 } },
+  { most: 48, layout: three },
+  { most: 64, outputs: several, layout: { ...four, columnGroups: 2 } },
+  { most: 64, layout: { ...four, slices: 4 } },
+  { most: 64, layout: four },
+  { most: 128, outputs: many, layout: wide },
+  { most: 128, layout: { ...eight, slices: 4 } },
+  { most: Infinity, layout: wide },
+];
