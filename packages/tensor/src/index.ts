@@ -10,7 +10,7 @@ export {
   OutOfMemoryError,
   UnsupportedFeatureError,
 } from './errors.ts';
-export { kernel, type Kernel, type KernelBinding, type Prelude } from './kernel.ts';
+export { kernel, type Kernel, type KernelBinding, type KernelPart, type Prelude } from './kernel.ts';
 export {
   batchCapacity,
   createBatch,

@@ -48,7 +48,7 @@ const declaration =
 
 /**
  * Puts a kernel together: prelude, then chunks in order. A chunk is WGSL without substitutions;
- * variants are other chunks with the same function signatures. `@binding(next)` takes the number after those before it, for
+ * variants are other chunks with the same function signatures. `@binding(next)` takes the number after all others, for
  * chunks that add bindings to kernels of several kinds.
  */
 export function kernel(name: string, prelude: Prelude, ...chunks: readonly string[]): Kernel {

@@ -2,6 +2,7 @@ import {
   addAndNorm,
   matmul,
   normRows,
+  partialSums,
   ropeEpilogue,
   type Batch,
   type Device,
@@ -20,10 +21,12 @@ import {
 } from '@ensample/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-const rows = [1, 2, 3, 16, 17, 32, 64, 128, 2048];
+const rows = [1, 2, 3, 4, 16, 17, 32, 48, 64, 128, 2048];
 const shapes = [
   [4096, 4096],
   [22016, 4096],
+  [1536, 4096],
+  [32000, 4096],
   [96, 96],
   [384, 384],
 ] as const;
@@ -102,6 +105,11 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
       for (const role of ['norms[square_at(row, part)] =', 'norms[ROOTS + row] ='])
         expect(check.kernels.filter(({ code }) => code.includes(role)).length).toBeGreaterThan(4);
     await check.expectCompiled();
+  });
+
+  test('room for sums is for products that share them: none for many outputs', () => {
+    expect(partialSums(device, 512, 128256)).toBe(0);
+    expect(partialSums(device, 512, 4096) > 0).toBe(tier === 'matrix');
   });
 
   test('the check itself fails on what a large GPU lacks, or does not compile', async () => {

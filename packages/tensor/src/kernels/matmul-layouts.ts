@@ -16,10 +16,9 @@ export interface LayoutUse {
 /** Whether a layout is for products of such a shape. */
 export function isFor(
   { most, outputs = 0, below = Infinity, formats }: LayoutUse,
-  shape: Pick<ProductShape, 'rows' | 'outputs'> & { readonly format?: WeightFormat },
+  { rows, outputs: all, format }: Pick<ProductShape, 'rows' | 'outputs' | 'format'>,
 ): boolean {
-  const { rows, outputs: all, format } = shape;
-  return rows <= most && all >= outputs && all < below && (!format || !formats || formats.includes(format));
+  return rows <= most && all >= outputs && all < below && (!formats || formats.includes(format));
 }
 
 /** How products of few rows are laid out; see `rowBody`. */
@@ -27,7 +26,7 @@ export interface RowLayout {
   /** Outputs that a subgroup computes, or several together. */
   readonly outputs: 1 | 2 | 4;
   /** Subgroups that share the columns of W. */
-  readonly splits: 1 | 2 | 4;
+  readonly splits: 1 | 2;
 }
 
 /** How a product is laid out on subgroup matrices of 16 × 16; see `matrixBody`. */
@@ -88,7 +87,6 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: 16, below: few, layout: { ...shared, depth: 64 } },
   { most: 16, formats: ['int4'], layout: { ...shared, splits: 4, depth: 64 } },
   { most: 16, layout: shared },
-  { most: 16, layout: { ...one, columnGroups: 2, splits: 4 } },
   { most: 16, layout: one },
   { most: 32, outputs: vast, layout: { ...two, columnTiles: 2, columnGroups: 1, splits: 2 } },
   { most: 32, outputs: many, layout: two },

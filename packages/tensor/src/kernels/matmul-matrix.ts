@@ -27,10 +27,9 @@ import {
 /** Elements that the sums of a shared product take; 0 where it is better not shared: many outputs fill a GPU by themselves. */
 export function sharedSums({ tier }: Device, rows: number, outputs: number): number {
   if (tier.matmul !== 'matrix') return 0;
-  const uses = matrixLayouts.filter((use) => isFor(use, { rows, outputs }));
-  const slices = uses.filter(({ most }) => most === uses[0]?.most).map(({ layout }) => layout.slices);
-  const most = Math.max(...slices);
-  return most > 1 ? most * paddedRows(rows) * paddedOutputs(outputs) : 0;
+  const first = (format: WeightFormat) => matrixLayouts.find((use) => isFor(use, { rows, outputs, format }));
+  const slices = Math.max(...formats.map((format) => first(format)?.layout.slices ?? 1));
+  return slices > 1 ? slices * paddedRows(rows) * paddedOutputs(outputs) : 0;
 }
 
 /**
@@ -51,6 +50,8 @@ const weightLoads: Readonly<Record<WeightFormat, readonly string[]>> = {
   int8: [int8Loads, evenThenOdd],
   int4: [int4Loads, evenThenOdd],
 };
+
+const formats = Object.keys(weightLoads) as WeightFormat[];
 
 function constantsOf(layout: ProductLayout): Record<string, number> {
   const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth, ahead } = layout;
@@ -84,7 +85,8 @@ function checkLayout(layout: ProductLayout): void {
 function workgroupBytes(layout: ProductLayout): number {
   const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
   const tiles = rowTiles * rowGroups + columnTiles * columnGroups;
-  return Math.max(256 * tiles * ((depth * splits) / 8 + 1), 4 * finishOf(layout).sums);
+  const squares = 4 * 16 * rowTiles * rowGroups; // a sum for each row, where a norm is read
+  return Math.max(256 * tiles * ((depth * splits) / 8 + 1), 4 * finishOf(layout).sums) + squares;
 }
 
 /**

@@ -138,9 +138,9 @@ fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
     let i = lane + WIDTH * k;
     let row = group.y * TILE_ROWS + 2u * i / OUTPUTS;
     let n = group.x * OUTPUTS + 2u * i % OUTPUTS;
-    let sum = squares[min(2u * i / OUTPUTS, TILE_ROWS - 1u)];
-    let factor = factor_from(sum, row, group.x == 0u && 2u * i % OUTPUTS == 0u);
     let live = i < TILE_ROWS * OUTPUTS / 2u && row < rows;
+    let sum = squares[min(2u * i / OUTPUTS, TILE_ROWS - 1u)];
+    let factor = factor_from(sum, row, live && group.x == 0u && 2u * i % OUTPUTS == 0u);
     var kept = vec2f();
     if (live && n < dims.y) {
       var total = vec2f();

@@ -24,7 +24,7 @@ export type Store = 'assign' | 'accumulate' | 'gated';
 /**
  * What becomes of results that are not simply stored: WGSL that defines `store(row, n, values)` as those of a {@link Store}
  * do, for outputs n and n + 1, n even, what it wants in front of the kernel, and the tensors that it binds, beside `batch`,
- * `dims` and `y` (as `@binding(next)`).
+ * `dims` and `y` (as `@binding(next)`). Its constants and names must differ from those of the kernels.
  */
 export interface Epilogue extends KernelPart {
   readonly tensors: Readonly<Record<string, GpuTensor>>;
@@ -57,7 +57,7 @@ export interface ProductNorm {
 /** Rows of a product that has a norm in it, at most: with more, a norm by itself is as fast (docs/performance-log.md). */
 export const mostNormRows = 48;
 
-/** Storage buffers that a product binds, at most, beside those of an {@link Epilogue}. */
+/** Storage buffers that a product binds, at most, beside those of an {@link Epilogue}; one that feeds a norm has none. */
 export const productBuffers = 6;
 
 /** Size of a product: so many rows of x times a block of W. */

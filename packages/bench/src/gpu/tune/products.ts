@@ -21,7 +21,7 @@ const matrixChoices: Choices<ProductLayout> = {
   columnTiles: [1, 2, 4],
   rowGroups: [1, 2, 4],
   columnGroups: [1, 2, 4, 8],
-  splits: [1, 2, 4],
+  splits: [1, 2, 4, 8],
   slices: [1, 2, 4, 8],
   depth: [32, 64, 128],
   ahead: [1, 2],
@@ -35,7 +35,7 @@ const starts: readonly ProductLayout[] = [
   })),
 ];
 
-const rowChoices: Choices<RowLayout> = { outputs: [1, 2, 4], splits: [1, 2, 4] };
+const rowChoices: Choices<RowLayout> = { outputs: [1, 2, 4], splits: [1, 2] };
 const rowStart: RowLayout = { outputs: 1, splits: 1 };
 /** Rows that one kernel computes row by row. */
 const rowSizes = [1, 2, 4, 8];
