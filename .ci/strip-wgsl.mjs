@@ -23,6 +23,6 @@ for (const name of await readdir(dist, { recursive: true })) {
  */
 function strip(code) {
   const bare = code.replace(/\/\*[^]*?\*\//g, ' ').replace(/\/\/.*/g, '');
-  const lines = bare.split('\n').map((line) => line.trim().replace(/ *(->|&&|\|\||[,;:(){}=+]) */g, '$1'));
+  const lines = bare.split('\n').map((line) => line.trim().replace(/ *(->|&&|\|\||[,;:(){}]) */g, '$1'));
   return lines.filter((line) => line !== '').join('\n');
 }

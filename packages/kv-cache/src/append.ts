@@ -2,6 +2,7 @@ import {
   invariant,
   kernel,
   productBuffers,
+  turnChunk,
   type Batch,
   type Epilogue,
   type GpuTensor,
@@ -55,8 +56,7 @@ export function ropeAppend(
 
 /**
  * {@link ropeAppend} as a part of the product that computes queries, keys and values, whose rows of y are then `[queries, turned,
- * nothing]`. Undefined where that cannot be, in a cache of several slabs and on a device that binds too few buffers, or is not wanted
- * (`tier.rotary`).
+ * nothing]`. Undefined where that cannot be: in a cache of several slabs, and on a device that binds too few buffers.
  */
 export function appendEpilogue(
   cache: KvCache,
@@ -67,13 +67,12 @@ export function appendEpilogue(
   const place = cache.places[layer];
   invariant(place?.owns, () => `layer ${layer} owns no KV to append to`);
   const kv = cache.slabs === 1 ? cache.buffer(layer, 0) : undefined;
-  const { tier, gpu } = cache.device;
-  const most = gpu.limits.maxStorageBuffersPerShaderStage;
-  if (!kv || tier.rotary === 'kernel' || most < productBuffers + 3) return undefined;
+  const { maxStorageBuffersPerShaderStage: most } = cache.device.gpu.limits;
+  if (!kv || most < productBuffers + 3) return undefined;
   const constants = { ...segmentConstants(cache, place.kind, 0), HEADS: heads };
   return {
     prelude: { ...kvPrelude(cache), constants },
-    chunks: [segmentChunk, appendStore],
+    chunks: [turnChunk, segmentChunk, appendStore],
     tensors: { plan, angles, kv },
   };
 }

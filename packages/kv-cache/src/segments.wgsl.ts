@@ -68,27 +68,26 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 `;
 
-/** \`store\` of the product that computes queries, keys and values: what \`ropeAppendBody\` would do with them, of one slab. */
+/**
+ * \`store\` of the product that computes queries, keys and values: what \`ropeAppendBody\` would do with them, of one slab. After
+ * \`turnChunk\` of \`@ensample/tensor\`.
+ */
 export const appendStore = /* wgsl */ `
 @group(0) @binding(next) var<storage, read> plan: array<u32>;
-@group(0) @binding(next) var<storage, read> angles: array<vec2f>;      // [positions, HEAD_DIM / 2]: cos, sin
 @group(0) @binding(next) var<storage, read_write> kv: array<vec2<KV>>; // [pages, 2, KV_HEADS, PAGE, HEAD_DIM / 2]
 
 fn store(row: u32, n: u32, values: vec2f) {
   let at = dims.w + n;
   let head = at / HEAD_DIM;
-  let pair = at % HEAD_DIM / 2u;
-  let place = batch[1u + row];
-  let turn = angles[place.y * (HEAD_DIM / 2u) + pair];
-  let turned = values * turn.x + values.yx * turn.y * vec2f(-1.0, 1.0);
+  let pair = turned(row, at, values);
   if (head < HEADS) {
-    y[row * dims.z + at] = narrow(turned.x);
-    y[row * dims.z + at + 1u] = narrow(turned.y);
+    store_both(row, at, pair);
     return;
   }
+  let place = batch[1u + row];
   let s = segment_at(place.z);
   let which = (head - HEADS) / KV_HEADS;
-  let to = kv_quad(s, place.y - s.base, which, (head - HEADS) % KV_HEADS) * 2u + pair;
-  kv[to] = vec2<KV>(select(turned, values, which == 1u));
+  let to = kv_quad(s, place.y - s.base, which, (head - HEADS) % KV_HEADS) * 2u + at % HEAD_DIM / 2u;
+  kv[to] = vec2<KV>(select(pair, values, which == 1u));
 }
 `;

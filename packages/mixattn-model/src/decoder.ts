@@ -12,6 +12,7 @@ import {
   ropeEpilogue,
   type Batch,
   type Device,
+  type Epilogue,
   type GpuTensor,
   type Matrix,
   type NormedRows,
@@ -173,8 +174,9 @@ export class Decoder {
     const owns = layers[index]?.kvSource === index;
     const stride = this.#qkvWidth(owns);
     // A layer that reuses keys reads them as stored: only its queries are turned.
-    const turned = this.#device.tier.rotary === 'product' ? ropeEpilogue(angles, headDim) : undefined;
-    const store = owns ? attention.appendEpilogue(index, angles) : turned;
+    let store: Epilogue | undefined;
+    if (this.#device.tier.rotary === 'product')
+      store = owns ? attention.appendEpilogue(index, angles) : ropeEpilogue(angles, headDim);
     matmul(pass, { batch, x, weights: layer.qkv, y: qkv, partial }, { rows, ...(store && { store }) });
     if (store) return stride;
     if (owns) attention.ropeAppend(pass, index, { batch, angles, x: qkv }, { rows });

@@ -26,6 +26,7 @@ export { matmul, productVariant, type Operands, type ProductOptions } from './ke
 export type { LayoutUse, ProductLayout, RowLayout } from './kernels/matmul-layouts.ts';
 export { matrixProduct, partialSums } from './kernels/matmul-matrix.ts';
 export { rowProduct } from './kernels/matmul-row.ts';
+export { turnChunk } from './kernels/elementwise.wgsl.ts';
 export { productBuffers } from './kernels/product.ts';
 export type { Epilogue, Product, ProductNorm, ProductShape, Store, Variant } from './kernels/product.ts';
 export {

@@ -16,6 +16,7 @@ import {
   eachTier,
   embedReference,
   expectClose,
+  identityMatrix,
   randomMatrix,
   readValues,
   rmsNormReference,
@@ -107,10 +108,7 @@ await eachTier((device, tier) => {
     );
     await expectRows(device(), turned, expected, x);
     if (rest === 0) {
-      const one = Float32Array.from({ length: stride ** 2 }, (_, i) => (i % (stride + 1) === 0 ? 1 : 0));
-      const weights = own(
-        uploadMatrix(device(), { format: 'f32', rows: stride, columns: stride, data: one }),
-      );
+      const weights = own(uploadMatrix(device(), identityMatrix(stride)));
       const tensors = { batch, x: own(device().upload('f32', [capacity, stride], x)), weights };
       const y = own(device().upload('f32', [capacity, stride], x));
       await compute(device(), (pass) =>

@@ -60,6 +60,6 @@ export {
   type LookupReferenceOptions,
 } from './references/speculation.ts';
 export { readValues, storedValues, uploadValues } from './values.ts';
-export { randomMatrix, type TestMatrix } from './weights.ts';
+export { identityMatrix, randomMatrix, type TestMatrix } from './weights.ts';
 export { bytesSource, packTensors, safetensorsFile, type TestTensor } from './safetensors.ts';
 export { tinyFiles, tinyModel, type TinyModel, type TinyModelOptions } from './tiny-model.ts';

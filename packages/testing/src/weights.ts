@@ -9,6 +9,13 @@ export interface TestMatrix {
   readonly values: Float32Array<ArrayBuffer>;
 }
 
+/** Weights that leave a product's operands as they are. */
+export function identityMatrix(size: number): HostMatrix {
+  const data = new Float32Array(size * size);
+  for (let i = 0; i < size; i++) data[i * (size + 1)] = 1;
+  return { format: 'f32', rows: size, columns: size, data };
+}
+
 /** A random matrix in a storage format; `values` are what the stored words mean, exactly. */
 export function randomMatrix(
   random: Random,

@@ -10,6 +10,7 @@ import {
   rmsNormTwice,
   ropeBody,
   ropeStore,
+  turnChunk,
 } from './elementwise.wgsl.ts';
 import { decodeQuad, type Matrix } from './matrix.ts';
 import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
@@ -95,7 +96,11 @@ export function rope(
  * @param angles from {@link ropeAngles}
  */
 export function ropeEpilogue(angles: GpuTensor<'f32'>, headDim: number): Epilogue {
-  return { prelude: { constants: { HEAD_DIM: headDim } }, chunks: [ropeStore], tensors: { angles } };
+  return {
+    prelude: { constants: { HEAD_DIM: headDim } },
+    chunks: [turnChunk, ropeStore],
+    tensors: { angles },
+  };
 }
 
 /**

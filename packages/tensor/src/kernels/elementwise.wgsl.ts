@@ -83,16 +83,22 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 `;
 
-/** \`store\` of a product whose outputs are heads: what \`ropeBody\` would do to them. */
-export const ropeStore = /* wgsl */ `
+/** What \`ropeBody\` would do to two outputs of a product whose outputs are heads, the first of them output \`at\` of all; and their store. */
+export const turnChunk = /* wgsl */ `
 @group(0) @binding(next) var<storage, read> angles: array<vec2f>;   // [positions, HEAD_DIM / 2]: cos, sin
 
-fn store(row: u32, n: u32, values: vec2f) {
-  let at = dims.w + n;
+fn turned(row: u32, at: u32, values: vec2f) -> vec2f {
   let turn = angles[batch[1u + row].y * (HEAD_DIM / 2u) + at % HEAD_DIM / 2u];
-  y[row * dims.z + at] = narrow(values.x * turn.x - values.y * turn.y);
-  y[row * dims.z + at + 1u] = narrow(values.y * turn.x + values.x * turn.y);
+  return values * turn.x + values.yx * turn.y * vec2f(-1.0, 1.0);
 }
+fn store_both(row: u32, at: u32, values: vec2f) {
+  y[row * dims.z + at] = narrow(values.x);
+  y[row * dims.z + at + 1u] = narrow(values.y);
+}
+`;
+
+export const ropeStore = /* wgsl */ `
+fn store(row: u32, n: u32, values: vec2f) { store_both(row, dims.w + n, turned(row, dims.w + n, values)); }
 `;
 
 /** y[r] = weights[token of r], for the block of the vocabulary in \`words\`. */

@@ -16,32 +16,32 @@ fn load_x(i: u32) -> vec4u { return vec4u(halves(x[2u * i]), halves(x[2u * i + 1
 fn last_x_row() -> u32 { return (arrayLength(&x) - dims.x / 4u) / 2u; }
 `;
 
-/**
- * How products on subgroup matrices take weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix,
- * \`put\` makes them f16 and stores them as eights from \`at\` on, in the order that \`ordered\` brings those of x to.
- */
-export const f32Loads = /* wgsl */ `
+/** Floats of W: \`load_w(i)\` gives columns 8 i to 8 i + 7 of the matrix as f16 bits. */
+export const f32Words = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
-const LOAD_COLUMNS = 8u;
-alias Load = vec4u;
 fn halves_of(bits: vec4u) -> vec2u {
   let h = clamp(bitcast<vec4f>(bits), vec4f(-65504.0), vec4f(65504.0));
   return vec2u(pack2x16float(h.xy), pack2x16float(h.zw));
 }
-fn load_w(i: u32) -> Load { return vec4u(halves_of(words[2u * i]), halves_of(words[2u * i + 1u])); }
-fn put(at: u32, load: Load) { tiles[at] = load; }
-fn ordered(v: vec4u) -> vec4u { return v; }
+fn load_w(i: u32) -> vec4u { return vec4u(halves_of(words[2u * i]), halves_of(words[2u * i + 1u])); }
 `;
 
-export const f16Loads = /* wgsl */ `
+export const f16Words = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
+fn load_w(i: u32) -> vec4u { return words[i]; }
+`;
+
+/**
+ * How products on subgroup matrices take weights, for floats after those and for integers: \`load_w(i)\` reads LOAD_COLUMNS columns,
+ * load i of the matrix, \`put\` makes them f16 and stores them as eights from \`at\` on, in the order that \`ordered\` brings those
+ * of x to.
+ */
+export const floatTiles = /* wgsl */ `
 const LOAD_COLUMNS = 8u;
 alias Load = vec4u;
-fn load_w(i: u32) -> Load { return words[i]; }
 fn put(at: u32, load: Load) { tiles[at] = load; }
-fn ordered(v: vec4u) -> vec4u { return v; }
 `;
 
 /**
@@ -98,7 +98,10 @@ fn put(at: u32, load: Load) {
 }
 `;
 
-/** Columns of x in the order in which integers are taken. */
+/** Columns of x in the order in which floats are taken, and integers. */
+export const asTheyLie = /* wgsl */ `
+fn ordered(v: vec4u) -> vec4u { return v; }
+`;
 export const evenThenOdd = /* wgsl */ `
 fn ordered(v: vec4u) -> vec4u {
   let even = (v.xz & vec2u(0xffffu)) | (v.yw << vec2u(16u));

@@ -1,7 +1,15 @@
 import type { Device } from '../device.ts';
 import { InvalidOptionError } from '../errors.ts';
 import type { Kernel, Prelude } from '../kernel.ts';
-import { evenThenOdd, f16Loads, f32Loads, int4Loads, int8Loads } from './matmul-loads.wgsl.ts';
+import {
+  asTheyLie,
+  evenThenOdd,
+  f16Words,
+  f32Words,
+  floatTiles,
+  int4Loads,
+  int8Loads,
+} from './matmul-loads.wgsl.ts';
 import {
   addSlicesBindings,
   addSlicesBody,
@@ -12,9 +20,10 @@ import {
   matrixBody,
   sliceBindings,
 } from './matmul-matrix.wgsl.ts';
-import { operandLoads, operandUnit, rowProduct } from './matmul-row.ts';
+import { rowProduct } from './matmul-row.ts';
 import { isFor, matrixLayouts, rowLayouts, type LayoutUse, type ProductLayout } from './matmul-layouts.ts';
 import type { WeightFormat } from './matrix.ts';
+import { operandLoads, operandUnit } from './operand.ts';
 import {
   normPart,
   productKernel,
@@ -45,8 +54,8 @@ const paddedOutputs = (outputs: number) => Math.ceil(outputs / 64) * 64;
 
 /** How weights are taken. */
 const weightLoads: Readonly<Record<WeightFormat, readonly string[]>> = {
-  f32: [f32Loads],
-  f16: [f16Loads],
+  f32: [f32Words, floatTiles, asTheyLie],
+  f16: [f16Words, floatTiles, asTheyLie],
   int8: [int8Loads, evenThenOdd],
   int4: [int4Loads, evenThenOdd],
 };

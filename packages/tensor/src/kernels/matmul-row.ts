@@ -1,10 +1,10 @@
 import type { Kernel } from '../kernel.ts';
-import { evenThenOdd, operandLoadsF16, operandLoadsF32 } from './matmul-loads.wgsl.ts';
+import { asTheyLie, evenThenOdd, f16Words, f32Words } from './matmul-loads.wgsl.ts';
 import { matrixBindings } from './matmul-matrix.wgsl.ts';
-import { f16Rows, f32Rows, floatDots, int4Rows, int8Rows, integerDots, rowBody } from './matmul-row.wgsl.ts';
+import { floatDots, int4Rows, int8Rows, integerDots, rowBody } from './matmul-row.wgsl.ts';
 import { isFor, type LayoutUse, type RowLayout } from './matmul-layouts.ts';
 import type { WeightFormat } from './matrix.ts';
-import type { Operand } from './operand.ts';
+import { operandLoads, operandUnit } from './operand.ts';
 import {
   normPart,
   productKernel,
@@ -14,14 +14,10 @@ import {
   type Variant,
 } from './product.ts';
 
-/** How operands are taken by products for subgroups of 32, and the element of their binding. */
-export const operandLoads: Readonly<Record<Operand, string>> = { f16: operandLoadsF16, f32: operandLoadsF32 };
-export const operandUnit: Readonly<Record<Operand, string>> = { f16: 'vec4u', f32: 'vec4f' };
-
 /** How weights are taken, and multiplied. */
 const weightLoads: Readonly<Record<WeightFormat, readonly string[]>> = {
-  f32: [f32Rows, floatDots],
-  f16: [f16Rows, floatDots],
+  f32: [f32Words, floatDots, asTheyLie],
+  f16: [f16Words, floatDots, asTheyLie],
   int8: [int8Rows, integerDots, evenThenOdd],
   int4: [int4Rows, integerDots, evenThenOdd],
 };

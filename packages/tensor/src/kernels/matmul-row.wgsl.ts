@@ -75,30 +75,14 @@ fn total_of(row: u32, own: u32) -> f32 {
  * How it takes weights, per format: \`load_w(i)\` reads 8 EIGHTS columns, load i of the matrix, \`units_of\` makes the first eight of
  * them f16 in the order that \`ordered\` brings those of x to, and \`rest_of\` moves up the others: indexed by a loop that compilers
  * do not unroll, a vector would live in memory. A dot product of both, times \`scale_of(i)\`, is one of the columns.
+ *
+ * Floats, after their \`load_w\`, are multiplied as they are and summed in f32.
  */
-export const f32Rows = /* wgsl */ `
-@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
-@group(0) @binding(1) var<storage, read> scales: array<u32>;
-fn halves_of(bits: vec4u) -> vec2u {
-  let h = clamp(bitcast<vec4f>(bits), vec4f(-65504.0), vec4f(65504.0));
-  return vec2u(pack2x16float(h.xy), pack2x16float(h.zw));
-}
-fn load_w(i: u32) -> vec4u { return vec4u(halves_of(words[2u * i]), halves_of(words[2u * i + 1u])); }
-`;
-
-export const f16Rows = /* wgsl */ `
-@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
-@group(0) @binding(1) var<storage, read> scales: array<u32>;
-fn load_w(i: u32) -> vec4u { return words[i]; }
-`;
-
-/** Floats are multiplied as they are, and summed in f32. */
 export const floatDots = /* wgsl */ `
 const EIGHTS = 1u;
 fn scale_of(i: u32) -> f32 { return 1.0; }
 fn units_of(w: vec4u) -> vec4u { return w; }
 fn rest_of(w: vec4u) -> vec4u { return w; }
-fn ordered(v: vec4u) -> vec4u { return v; }
 fn dot_eight(a: vec4u, b: vec4u) -> f32 {
   return dot(vec4f(unpack2x16float(a.x), unpack2x16float(a.y)), vec4f(unpack2x16float(b.x), unpack2x16float(b.y)))
     + dot(vec4f(unpack2x16float(a.z), unpack2x16float(a.w)), vec4f(unpack2x16float(b.z), unpack2x16float(b.w)));

@@ -1,4 +1,5 @@
 import type { Prelude } from '../kernel.ts';
+import { operandLoadsF16, operandLoadsF32 } from './matmul-loads.wgsl.ts';
 
 /**
  * Element type of what products read. Rounding it to f16 halves the bytes and is what subgroup matrices take anyway; sums,
@@ -24,3 +25,7 @@ fn narrow4(v: vec4f) -> vec4<Y> { return vec4<Y>(clamp(v, vec4f(-65504.0), vec4f
 
 /** `narrow` and `narrow4`: f32 values as the type Y that a kernel writes. */
 export const narrowChunk: Readonly<Record<Operand, string>> = { f32: narrowF32, f16: narrowF16 };
+
+/** How operands are taken by products for subgroups of 32, and the element of their binding. */
+export const operandLoads: Readonly<Record<Operand, string>> = { f16: operandLoadsF16, f32: operandLoadsF32 };
+export const operandUnit: Readonly<Record<Operand, string>> = { f16: 'vec4u', f32: 'vec4f' };
