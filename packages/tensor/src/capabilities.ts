@@ -80,12 +80,19 @@ interface SubgroupMatrixConfig {
   K: number;
 }
 
-/** The matrix kernels are written for 16×16×16 f16 tiles with f32 results and subgroups of 32. */
+/** M × N × K of the products that the matrix kernels are written for: f16 in, f32 out. */
+const matrixSizes = ['16×16×16', '16×8×8'];
+
+/** Whether subgroups have 32 invocations and those products. */
 function hasMatrixTiles(info: GPUAdapterInfo): boolean {
-  const configs = (info as { subgroupMatrixConfigs?: readonly SubgroupMatrixConfig[] }).subgroupMatrixConfigs;
-  const fits = (c: SubgroupMatrixConfig) =>
-    c.componentType === 'f16' && c.resultComponentType === 'f32' && c.M === 16 && c.N === 16 && c.K === 16;
-  return info.subgroupMinSize === 32 && info.subgroupMaxSize === 32 && (configs?.some(fits) ?? false);
+  const { subgroupMatrixConfigs: configs = [] } = info as {
+    subgroupMatrixConfigs?: readonly SubgroupMatrixConfig[];
+  };
+  const sizes = configs
+    .filter((one) => one.componentType === 'f16' && one.resultComponentType === 'f32')
+    .map(({ M, N, K }) => `${M}×${N}×${K}`);
+  const whole = info.subgroupMinSize === 32 && info.subgroupMaxSize === 32;
+  return whole && matrixSizes.every((size) => sizes.includes(size));
 }
 
 /** Names of all tiers an adapter can run, in the table's order. */

@@ -23,8 +23,10 @@ export {
   type RopeShape,
 } from './kernels/elementwise.ts';
 export { matmul, productVariant, type Operands, type ProductOptions } from './kernels/matmul.ts';
-export type { LayoutUse, ProductLayout, RowLayout } from './kernels/matmul-layouts.ts';
-export { matrixProduct, partialSums } from './kernels/matmul-matrix.ts';
+export type { LayoutUse, PanelLayout, ProductLayout, RowLayout } from './kernels/matmul-layouts.ts';
+export { matrixProduct } from './kernels/matmul-matrix.ts';
+export { panelProduct } from './kernels/matmul-panel.ts';
+export { partialSums } from './kernels/matmul-slices.ts';
 export { rowProduct } from './kernels/matmul-row.ts';
 export { turnChunk } from './kernels/elementwise.wgsl.ts';
 export { productBuffers } from './kernels/product.ts';
@@ -39,7 +41,9 @@ export {
   type MatrixBlock,
   type MatrixShape,
   type WeightFormat,
+  type WeightStorage,
 } from './kernels/matrix.ts';
+export { rowOfPanel } from './kernels/panels.ts';
 export { narrowChunk, operandPrelude, type Operand } from './kernels/operand.ts';
 export { reducingKernel, rowLanes } from './kernels/reduce.ts';
 export {

@@ -9,7 +9,7 @@ import {
   type GpuTensor,
   type Matrix,
   type Operand,
-  type WeightFormat,
+  type WeightStorage,
 } from '@ensample/tensor';
 import {
   expectNoErrors,
@@ -38,6 +38,7 @@ const met = {
   f16: ['team4', 'team16', 'tile64'],
   matrix: ['matrix32x32_splits4', 'matrix128x64_slices4', 'add_slices'],
 } as const;
+const metOfPanels = ['row2x2_lanes4', 'panels8x64', 'panels64x64', 'matrix48x64_slices4', 'add_slices'];
 
 // Dawn's null adapter has too little workgroup memory for most products of tier matrix, and subgroups too small for teams:
 // compile.test.ts meets few of them.
@@ -53,7 +54,7 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
   });
 
   /** Records all sizes, stores and operands, on stand-ins for tensors: nothing is bound. */
-  function recordAll(check: KernelCheck, format: WeightFormat): void {
+  function recordAll(check: KernelCheck, storage: WeightStorage): void {
     const { own, destroy } = scope();
     const tensor = own(device.tensor<'f32'>('f32', [1]));
     const room = { ...tensor, byteLength: Infinity };
@@ -62,7 +63,7 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
     const batch = own(device.tensor<'u32'>('u32', [1]));
     for (const [outputs, columns] of shapes) {
       const blocks = [{ words, scales: words, dims: words, rows: outputs }];
-      const weights = { format, rows: outputs, columns, blocks } as unknown as Matrix;
+      const weights = { storage, rows: outputs, columns, blocks } as unknown as Matrix;
       for (const store of stores) {
         for (const x of tier === 'subgroups' ? (['f32'] as const) : (['f32', 'f16'] as const)) {
           const y = store === 'gated' ? x : 'f32';
@@ -96,11 +97,13 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
       matmul(check, { batch, x, weights, y: tensor, partial }, { rows: count, store });
   }
 
-  test.each(['f32', 'f16', 'int8', 'int4'] as const)('%s', async (format) => {
+  const storages: WeightStorage[] = ['f32', 'f16', 'int8', 'int4'];
+  test.each(tier === 'matrix' ? [...storages, 'panels' as const] : storages)('%s', async (storage) => {
     const check = new KernelCheck(device);
-    recordAll(check, format);
+    recordAll(check, storage);
     const names = check.kernels.map(({ name }) => name.replace(/^matmul_/, ''));
-    for (const variant of met[tier]) expect(names.some((name) => name.startsWith(variant))).toBe(true);
+    for (const variant of storage === 'panels' ? metOfPanels : met[tier])
+      expect(names.some((name) => name.startsWith(variant))).toBe(true);
     if (tier === 'matrix')
       for (const role of ['norms[square_at(row, part)] =', 'norms[ROOTS + row] ='])
         expect(check.kernels.filter(({ code }) => code.includes(role)).length).toBeGreaterThan(4);

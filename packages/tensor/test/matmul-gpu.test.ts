@@ -4,6 +4,7 @@ import {
   matrixProduct,
   normRows,
   normSums,
+  panelProduct,
   partialSums,
   productVariant,
   rowProduct,
@@ -15,6 +16,8 @@ import {
   type Pass,
   type ProductLayout,
   type Store,
+  type WeightFormat,
+  type WeightStorage,
 } from '@ensample/tensor';
 import {
   compute,
@@ -33,6 +36,7 @@ import {
   uploadValues,
 } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
+import { squareParts } from '../src/kernels/matmul.ts';
 import { matrixLayouts, rowLayouts } from '../src/kernels/matmul-layouts.ts';
 import { teamProduct, type TeamLayout } from '../src/kernels/matmul-team.ts';
 import type { Product, ProductShape, Variant } from '../src/kernels/product.ts';
@@ -43,10 +47,14 @@ const products: readonly (Product & { readonly store: Store })[] = [
   { format: 'f16', store: 'accumulate', x: 'f16', y: 'f32' },
   { format: 'int8', store: 'gated', x: 'f16', y: 'f16' },
   { format: 'int4', store: 'assign', x: 'f16', y: 'f32' },
+  { format: 'panels', store: 'assign', x: 'f16', y: 'f32' },
 ];
 
-/** Outputs that no tile divides: an odd number, but for gates, in two tiles of most variants. */
-const outputsOf = (store: Store) => (store === 'gated' ? 102 : 101);
+/** Outputs that no tile divides: an odd number, but for gates, in two tiles of most variants; of panels, an odd number of them. */
+const outputsOf = ({ format, store }: { readonly format: WeightStorage; readonly store: Store }) =>
+  format === 'panels' ? 112 : store === 'gated' ? 102 : 101;
+
+const formatOf = (storage: WeightStorage): WeightFormat => (storage === 'panels' ? 'f16' : storage);
 
 /** Row capacities and columns to try a variant with; those that it takes are. */
 const capacities = [1, 2, 7, 16, 17, 32, 48, 50, 64, 128, 130];
@@ -66,12 +74,12 @@ async function check(
   record: (pass: Pass, tensors: Operands & { x: GpuTensor<Operand> }, shape: ProductShape) => void,
 ): Promise<void> {
   const { format, store, x: xType, y: yType } = product;
-  const outputs = outputsOf(store);
+  const outputs = outputsOf(product);
   const stored = store === 'gated' ? outputs / 2 : outputs;
   const random = seeded(7);
   for (const { capacity, active, columns: width } of runs) {
     const { own, destroy } = scope();
-    const { host, values } = randomMatrix(random, format, outputs, width);
+    const { host, values } = randomMatrix(random, formatOf(format), outputs, width);
     const used = storedValues(xType, random.normals(active * width));
     const x = new Float32Array(capacity * width).fill(NaN);
     x.set(used);
@@ -100,9 +108,10 @@ async function check(
 }
 
 /** What a variant takes: its fewest columns, all rows and fewer; and its most rows with more columns. */
-function runsOf(device: Device, variant: Variant, { format, store }: (typeof products)[number]): Run[] {
+function runsOf(device: Device, variant: Variant, product: (typeof products)[number]): Run[] {
+  const outputs = outputsOf(product);
   const takes = (rows: number, width: number) =>
-    variant.takes({ rows, outputs: outputsOf(store), columns: width, format }, device, true);
+    variant.takes({ rows, outputs, columns: width, format: product.format }, device, true);
   const [fewest, more] = columns.filter((width) => capacities.some((rows) => takes(rows, width)));
   if (fewest === undefined) return [];
   const most = capacities.filter((rows) => takes(rows, fewest)).at(-1)!;
@@ -117,7 +126,7 @@ await onEmulated('f16', (device) => {
   test.each(products)('teams: $format weights, $store, $x to $y', async (product) => {
     const runs = [4, 8, 16].map((capacity) => ({ capacity, active: capacity - 1, columns: 96 }));
     for (const { capacity } of runs) {
-      const shape = { ...product, rows: outputsOf(product.store), columns: 96 };
+      const shape = { rows: outputsOf(product), columns: 96, format: formatOf(product.format) };
       expect(productVariant(device(), capacity, shape)).toBe(`team${capacity}`);
     }
     await check(device(), product, runs, (pass, tensors, { rows }) =>
@@ -146,7 +155,7 @@ await onEmulated('matrix', (device) => {
     formats,
   }));
   const matrices = matrixLayouts.map(({ layout, most, formats }) => ({
-    variant: matrixProduct(layout, { most }),
+    variant: 'panels' in layout ? panelProduct(layout, { most }) : matrixProduct(layout, { most }),
     formats,
   }));
   const all = [...rows, ...matrices].map((way) => [way.variant.name, way] as const);
@@ -195,14 +204,14 @@ await onEmulated('matrix', (device) => {
   // Two products with a norm between them, as in a layer: the residual stream, and what is read of it.
   test.each([
     [64, 256, 'f16', 'assign', 1, [1, 16, 30, 49]],
-    [128, 64, 'int8', 'gated', 100, [4]], // rows that are much larger than at the norm before
+    [128, 64, 'int8', 'gated', 100, [1, 4]], // rows that are much larger than at the norm before
     [128, 128, 'int4', 'assign', 0.01, [1]],
     [96, 128, 'f16', 'assign', 1, [7]], // of columns that subgroup matrices do not take
   ] as const)(
     'a norm of %i columns in products of %i columns: %s, %s, rows grow by %d',
     async (width, inner, format, store, growth, rowCounts) => {
       const random = seeded(5);
-      const outputs = outputsOf(store);
+      const outputs = outputsOf({ format, store });
       const eps = 1e-5;
       for (const active of rowCounts) {
         const rows = active + (active % 3);
@@ -253,6 +262,21 @@ await onEmulated('matrix', (device) => {
       }
     },
   );
+
+  test('norms have room for the parts of every layout, and those of no layout for fewer outputs', async () => {
+    for (const rows of [1, 2, 4, 8, 16, 32, 48]) {
+      for (const format of ['f32', 'f16', 'int8', 'int4'] as const) {
+        const { own, destroy } = scope();
+        const weights = own(uploadMatrix(device(), randomMatrix(seeded(3), format, 64, 256).host));
+        const parts = squareParts(device(), rows, weights, undefined);
+        expect(parts).toBeGreaterThan(0);
+        expect(2 * 48 + rows * parts!).toBeLessThanOrEqual(normSums(device(), rows, 64));
+        destroy();
+      }
+    }
+    const layout = { outputs: 2, lanes: 32, splits: 8, subgroups: 8 } as const; // two outputs a workgroup
+    expect(rowProduct(layout, { most: 1 }).squareParts).toBeUndefined();
+  });
 
   test('a layout that the kernel does not have is refused', () => {
     const layout = others['two rounds ahead, slices']!;

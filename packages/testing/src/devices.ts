@@ -29,7 +29,10 @@ export async function nullDevice(tier: TierName, claimed?: ClaimedLimits): Promi
 export type ClaimedLimits = Readonly<Partial<Record<keyof GPUSupportedLimits, number>>>;
 
 /** The limits of a large GPU that kernels depend on. */
-export const largeGpu: ClaimedLimits = { maxComputeWorkgroupStorageSize: 48 * 1024 };
+export const largeGpu: ClaimedLimits = {
+  maxComputeWorkgroupStorageSize: 48 * 1024,
+  maxComputeInvocationsPerWorkgroup: 1024,
+};
 
 /** The same device with limits in name only. */
 export function claiming(gpu: GPUDevice, claimed: ClaimedLimits): GPUDevice {

@@ -42,26 +42,32 @@ class EmulatedDevice extends Device {
   override pipeline(kernel: Kernel): Promise<GPUComputePipeline> {
     const code = emulated(kernel.code);
     return super.pipeline({ ...kernel, code }).catch((error: unknown) => {
-      const shallow = code.replace('const DEPTH = 64u;', 'const DEPTH = 32u;');
+      const shallow = code.replace(
+        /const DEPTH = (\d+)u;/,
+        (_, depth) => `const DEPTH = ${Number(depth) / 2}u;`,
+      );
       if (shallow === code || !/workgroup storage/.test(String(error))) throw error;
       return super.pipeline({ ...kernel, code: shallow }); // fewer columns a round take less workgroup memory
     });
   }
 }
 
-/** What each of 32 invocations holds of a matrix: what its own part of a product takes, in quads as far as these are rows of 16. */
+/** What each of 32 invocations holds of a matrix: what its own part of a product takes, rows of the left and columns of the right in quads. */
 const held: Readonly<Record<string, string>> = {
-  Left: 'array<vec4f, 32>', // every other row
-  Right: 'array<vec4f, 4>', // a column
-  Sums: 'array<f32, 8>', // a column of every other row
+  Left: 'array<vec4f, EMULATED_ROWS * EMULATED_QUADS>', // every other row, or one of four
+  Right: 'array<vec4f, EMULATED_QUADS>', // a column
+  Sums: 'array<f32, EMULATED_ROWS>', // a column of those rows
 };
 
 const emulation = /* wgsl */ `
 var<private> emulated_lane: u32;
 var<private> emulated_nan: u32 = 0x7fc00000u;
 
-fn emulated_row(i: u32) -> u32 { return 2u * i + emulated_lane / 16u % 2u; }
-fn emulated_column() -> u32 { return emulated_lane % 16u; }
+// Of 16 rows, EMULATED_COLUMNS columns and sums of 4 · EMULATED_QUADS products.
+const EMULATED_ROWS = EMULATED_COLUMNS / 2u;
+const EMULATED_STEP = 32u / EMULATED_COLUMNS;
+fn emulated_row(i: u32) -> u32 { return EMULATED_STEP * i + emulated_lane % 32u / EMULATED_COLUMNS; }
+fn emulated_column() -> u32 { return emulated_lane % EMULATED_COLUMNS; }
 // Compilers do not see that this is n: loops up to it are not unrolled, which takes lavapipe minutes.
 fn emulated_bound(n: u32) -> u32 { return n + arrayLength(&STORAGE) / 0xffffffffu; }
 
@@ -113,8 +119,8 @@ fn emulated_across(v: vec4f, mask: u32) -> vec4f {
 const multiply = /* wgsl */ `
 fn subgroupMatrixMultiplyAccumulate(a: Left, b: Right, c: Sums) -> Sums {
   var sums = c;
-  for (var i = 0u; i < emulated_bound(8u); i++) {
-    sums[i] += dot(a[4u * i], b[0]) + dot(a[4u * i + 1u], b[1]) + dot(a[4u * i + 2u], b[2]) + dot(a[4u * i + 3u], b[3]);
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
+    for (var q = 0u; q < EMULATED_QUADS; q++) { sums[i] += dot(a[EMULATED_QUADS * i + q], b[q]); }
   }
   return sums;
 }
@@ -125,20 +131,22 @@ const access: Readonly<Record<string, string>> = {
   Left_row_major: /* wgsl */ `
 fn emulated_Left_row_major_ARRAY(offset: u32, stride: u32) -> Left {
   var matrix: Left;
-  for (var i = 0u; i < emulated_bound(32u); i++) { matrix[i] = emulated_quad_ARRAY(offset + emulated_row(i / 4u) * stride, i % 4u); }
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS * EMULATED_QUADS); i++) {
+    matrix[i] = emulated_quad_ARRAY(offset + emulated_row(i / EMULATED_QUADS) * stride, i % EMULATED_QUADS);
+  }
   return matrix;
 }`,
   Right_col_major: /* wgsl */ `
 fn emulated_Right_col_major_ARRAY(offset: u32, stride: u32) -> Right {
   var matrix: Right;
-  for (var i = 0u; i < emulated_bound(4u); i++) { matrix[i] = emulated_quad_ARRAY(offset + emulated_column() * stride, i); }
+  for (var i = 0u; i < emulated_bound(EMULATED_QUADS); i++) { matrix[i] = emulated_quad_ARRAY(offset + emulated_column() * stride, i); }
   return matrix;
 }`,
   Right_row_major: /* wgsl */ `
 fn emulated_Right_row_major_ARRAY(offset: u32, stride: u32) -> Right {
   var matrix: Right;
   let column = emulated_column();
-  for (var i = 0u; i < emulated_bound(4u); i++) {
+  for (var i = 0u; i < emulated_bound(EMULATED_QUADS); i++) {
     let at = offset + 4u * i * stride;
     matrix[i] = vec4f(
       emulated_one_ARRAY(at, column), emulated_one_ARRAY(at + stride, column),
@@ -150,21 +158,40 @@ fn emulated_Right_row_major_ARRAY(offset: u32, stride: u32) -> Right {
   Sums_row_major: /* wgsl */ `
 fn emulated_Sums_row_major_ARRAY(offset: u32, stride: u32) -> Sums {
   var matrix: Sums;
-  for (var i = 0u; i < emulated_bound(8u); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_row(i) * stride, emulated_column()); }
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_row(i) * stride, emulated_column()); }
   return matrix;
 }`,
   store: /* wgsl */ `
 fn emulated_store_ARRAY(offset: u32, matrix: Sums, stride: u32) {
-  for (var i = 0u; i < emulated_bound(8u); i++) {
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
     let at = offset + emulated_row(i) * stride + emulated_column();
     let within = at < LENGTH;
     ARRAY[select(0u, at, within)] = select(bitcast<f32>(emulated_nan), matrix[i], within);
   }
 }`,
+  store_turned: /* wgsl */ `
+fn emulated_store_turned_ARRAY(offset: u32, matrix: Sums, stride: u32) {
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
+    let at = offset + emulated_column() * stride + emulated_row(i);
+    let within = at < LENGTH;
+    ARRAY[select(0u, at, within)] = select(bitcast<f32>(emulated_nan), matrix[i], within);
+  }
+}`,
+  // Four rows are a place, of which as many invocations hold one each.
+  store_turned_quads: /* wgsl */ `
+fn emulated_store_turned_quads_ARRAY(offset: u32, matrix: Sums, stride: u32) {
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
+    let first = emulated_share(bitcast<u32>(matrix[i])) + emulated_column();
+    let quad = vec4u(emulated_room[first], emulated_room[first + 8u], emulated_room[first + 16u], emulated_room[first + 24u]);
+    let at = offset + emulated_column() * stride + i;
+    let within = at < LENGTH;
+    if (emulated_lane % 32u < 8u) { ARRAY[select(0u, at, within)] = bitcast<vec4<ELEMENT>>(select(vec4u(emulated_nan), quad, within)); }
+  }
+}`,
   // Four columns are a place, which one invocation writes.
   store_quads: /* wgsl */ `
 fn emulated_store_quads_ARRAY(offset: u32, matrix: Sums, stride: u32) {
-  for (var i = 0u; i < emulated_bound(8u); i++) {
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
     let first = emulated_share(bitcast<u32>(matrix[i])) + emulated_lane % 32u / 4u * 4u;
     let quad = vec4u(emulated_room[first], emulated_room[first + 1u], emulated_room[first + 2u], emulated_room[first + 3u]);
     let at = offset + emulated_row(i) * stride + emulated_column() / 4u;
@@ -243,9 +270,11 @@ export function emulated(code: string): string {
     .replace(/subgroupMatrixLoad<(\w+), (\w+)>\(&(\w+), /g, (_, type: string, order: string, array: string) =>
       define(`${type}_${order}`, array),
     )
-    .replace(/subgroupMatrixStore<row_major>\(&(\w+), /g, (_, array: string) =>
-      define(arrayOf(code, array).element.startsWith('vec4') ? 'store_quads' : 'store', array),
-    )
+    .replace(/subgroupMatrixStore<(\w+)>\(&(\w+), /g, (_, order: string, array: string) => {
+      const turned = order === 'col_major' ? '_turned' : '';
+      const quads = arrayOf(code, array).element.startsWith('vec4') ? '_quads' : '';
+      return define(`store${turned}${quads}`, array);
+    })
     .replace('return subgroupShuffleXor(v, mask);', 'return emulated_across(v, mask);')
     .replace(/\bsubgroup(Add|Min|Max|Any|ShuffleXor)\(/g, 'emulated_subgroup$1(')
     .replace(/; (\w+) < ([^;]+); \1\+\+\)/g, '; $1 < emulated_bound($2); $1++)')
@@ -254,8 +283,12 @@ export function emulated(code: string): string {
   const width = /@workgroup_size\((\w+)\)/.exec(code)?.[1] ?? '';
   if (body.includes('emulated_across')) chunks.add(across);
   if (matrices) chunks.add(multiply);
+  const [, inner = '16'] = /alias Left = subgroup_matrix_left<f16, (\d+), 16>/.exec(code) ?? [];
+  const [, columns = '16'] = /alias Right = subgroup_matrix_right<f16, (\d+), \d+>/.exec(code) ?? [];
   return [
     body,
+    `const EMULATED_COLUMNS = ${columns}u;`,
+    `const EMULATED_QUADS = ${inner}u / 4u;`,
     ...[emulation, ...chunks].map((chunk) => chunk.replace('WORKGROUP', width).replace('STORAGE', storage)),
   ].join('\n');
 }

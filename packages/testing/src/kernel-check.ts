@@ -3,7 +3,7 @@ import { invariant, type Device, type GpuTensor, type Grid, type Kernel, type Pa
 /**
  * A pass that keeps the kernels that are run in it, each once, to compile them on a null device that claims the limits of a
  * larger one: shaders are compiled in full, and Dawn says how much workgroup memory a kernel takes that has too little there,
- * or that its workgroups are no multiple of a subgroup.
+ * that its workgroups are no multiple of a subgroup, or that they are too large.
  */
 export class KernelCheck implements Pass {
   readonly device: Device;
@@ -27,7 +27,7 @@ export class KernelCheck implements Pass {
     return [...this.#kernels.values()];
   }
 
-  /** Fails with the first kernel that does not compile, or takes more workgroup memory than the device claims. */
+  /** Fails with the first kernel that does not compile, or takes more workgroup memory or invocations than the device claims. */
   async expectCompiled(): Promise<void> {
     const failures = await Promise.all(this.kernels.map((kernel) => this.#failure(kernel)));
     const failure = failures.find((message) => message !== undefined);
@@ -46,7 +46,9 @@ export class KernelCheck implements Pass {
       const { gpu, info } = this.device;
       const bytes = Number(/workgroup storage \((\d+) bytes\)/.exec(message)?.[1] ?? Infinity);
       const width = Number(/workgroup_size \((\d+)\) must be a multiple/.exec(message)?.[1]);
-      const fits = bytes <= gpu.limits.maxComputeWorkgroupStorageSize || width % info.subgroupMaxSize === 0;
+      const large = Number(/workgroup_size\((\d+), 1, 1\) that exceeds/.exec(message)?.[1] ?? Infinity);
+      const { maxComputeWorkgroupStorageSize: room, maxComputeInvocationsPerWorkgroup: most } = gpu.limits;
+      const fits = bytes <= room || large <= most || width % info.subgroupMaxSize === 0;
       return fits ? undefined : message;
     }
   }

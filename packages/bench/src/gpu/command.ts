@@ -5,7 +5,6 @@ import type { DrawnFormat } from '../synthetic.ts';
 import { bandwidthOf } from './bandwidth.ts';
 import { Models, runJobs, type Bench, type GpuOptions, type Section } from './bench.ts';
 import { decodeJobs } from './decode.ts';
-import { directJobs } from './direct.ts';
 import { hostJobs } from './host.ts';
 import { mixAttentionJobs } from './mixattention.ts';
 import { prefillJobs } from './prefill.ts';
@@ -31,7 +30,6 @@ export const sections: Readonly<Record<string, Section>> = {
 /** What is run only where `--only` names it: it tells how kernels could be faster, not how fast they are. */
 export const studies: Readonly<Record<string, Section>> = {
   staging: stagingJobs,
-  direct: directJobs,
   'tune-attention': attentionTuning,
   'tune-matmul': productTuning,
 };

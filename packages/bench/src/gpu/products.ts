@@ -4,10 +4,12 @@ import {
   isSoftware,
   matmul,
   partialSums,
+  rowOfPanel,
   Recorder,
   type Device,
   type GpuTensor,
   type Matrix,
+  type MatrixBlock,
   type Operand,
 } from '@ensample/tensor';
 import { weightBytes, type DrawnFormat } from '../synthetic.ts';
@@ -177,15 +179,30 @@ async function readPairs(device: Device, matrix: Matrix, pairs: readonly number[
     const block = matrix.blocks.find(({ rows }, b) => 2 * pair - firstRow(matrix, b) < rows);
     if (!block) throw new Error(`no row ${2 * pair} in a matrix of ${matrix.rows}`);
     const row = 2 * pair - firstRow(matrix, matrix.blocks.indexOf(block));
-    const words = await readRows(device, block.words, row / block.rows, 2 / block.rows);
-    const scales = () => readRows(device, block.scales, row / block.rows, 2 / block.rows);
-    values.set(dequantize(await hostMatrix(matrix, words, scales)), 2 * i * columns);
+    values.set(dequantize(await readPair(device, matrix, block, row)), 2 * i * columns);
   }
   return values;
 }
 
 function firstRow({ blocks }: Matrix, block: number): number {
   return blocks.slice(0, block).reduce((sum, { rows }) => sum + rows, 0);
+}
+
+async function readPair(
+  device: Device,
+  matrix: Matrix,
+  block: MatrixBlock,
+  row: number,
+): Promise<HostMatrix> {
+  const { rows } = block;
+  if (matrix.storage === 'panels') {
+    const bits = await readRows(device, block.words, (row - (row % 16)) / rows, 16 / rows);
+    const panel = new Uint16Array(bits);
+    const data = Uint16Array.of(...rowOfPanel(panel, row % 16), ...rowOfPanel(panel, (row % 16) + 1));
+    return { rows: 2, columns: matrix.columns, format: 'f16', data };
+  }
+  const words = await readRows(device, block.words, row / rows, 2 / rows);
+  return hostMatrix(matrix, words, () => readRows(device, block.scales, row / rows, 2 / rows));
 }
 
 /** A part of a tensor, given as shares of it. */

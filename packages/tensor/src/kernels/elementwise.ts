@@ -126,7 +126,7 @@ export function embed(
   { batch, weights, y }: { batch: Batch; weights: Matrix; y: GpuTensor<'f32'> },
   { rows }: { rows: number },
 ): void {
-  const code = kernel('embed', {}, decodeQuad[weights.format], embedBody);
+  const code = kernel('embed', {}, decodeQuad[weights.storage], embedBody);
   const grid = [Math.ceil(weights.columns / 4 / 64), rows] as const;
   for (const { words, scales, dims } of weights.blocks)
     pass.run(code, { words, scales, batch, dims, y }, grid);

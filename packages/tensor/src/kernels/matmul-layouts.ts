@@ -1,4 +1,4 @@
-import type { WeightFormat } from './matrix.ts';
+import type { WeightStorage } from './matrix.ts';
 import type { ProductShape } from './product.ts';
 
 /** Which products a layout is for. Thresholds are measured (docs/performance-log.md). */
@@ -10,7 +10,7 @@ export interface LayoutUse {
   /** Outputs, fewer than. */
   readonly below?: number;
   /** Default: all. */
-  readonly formats?: readonly WeightFormat[];
+  readonly formats?: readonly WeightStorage[];
 }
 
 /** Whether a layout is for products of such a shape. */
@@ -23,10 +23,32 @@ export function isFor(
 
 /** How products of few rows are laid out; see `rowBody`. */
 export interface RowLayout {
-  /** Outputs that a subgroup computes, or several together. */
+  /** Outputs that an invocation has a share of. */
   readonly outputs: 1 | 2 | 4;
-  /** Subgroups that share the columns of W. */
-  readonly splits: 1 | 2;
+  /** Invocations of a subgroup that share the columns of W, and subgroups that do. */
+  readonly lanes: 4 | 8 | 16 | 32;
+  readonly splits: 1 | 2 | 4 | 8 | 16;
+  /**
+   * Subgroups of a workgroup: the fewer workgroups, the fewer parts there are of the squares that a norm is made of, which the
+   * next product adds up in each of its own.
+   */
+  readonly subgroups: 8 | 16;
+}
+
+/** How a product of weights in panels is laid out on subgroup matrices; see `panelBody`. */
+export interface PanelLayout {
+  /** Tiles of eight rows. */
+  readonly rowTiles: number;
+  /** Panels of 16 outputs that a subgroup computes, and subgroups side by side for others. */
+  readonly panels: number;
+  readonly groups: number;
+  /** Subgroups of a workgroup that share the columns of W, and workgroups that do. */
+  readonly splits: number;
+  readonly slices: number;
+  /** Eights of columns of a split that a round takes. */
+  readonly depth: number;
+  /** Rounds whose operands workgroup memory holds. */
+  readonly sides: 1 | 2;
 }
 
 /** How a product is laid out on subgroup matrices of 16 × 16; see `matrixBody`. */
@@ -46,26 +68,36 @@ export interface ProductLayout {
   readonly ahead: 1 | 2;
 }
 
-const floats: readonly WeightFormat[] = ['f32', 'f16'];
+const floats: readonly WeightStorage[] = ['f32', 'f16'];
 
 /** From so many outputs on a product has workgroups enough for a large GPU, and for most of one; with fewer than `few` it has hardly any. */
 const [vast, many, several, few] = [24576, 16384, 8192, 2560];
 
+const row = { outputs: 1, lanes: 32, splits: 1, subgroups: 8 } as const;
+
 /** What products of few rows are laid out by, the first that takes a shape. */
 export const rowLayouts: readonly (LayoutUse & { readonly layout: RowLayout })[] = [
-  { most: 1, formats: ['int4'], outputs: several, layout: { outputs: 2, splits: 1 } },
-  { most: 1, formats: ['int4'], layout: { outputs: 2, splits: 2 } },
-  { most: 1, layout: { outputs: 1, splits: 2 } },
-  { most: 2, formats: ['int4'], outputs: several, layout: { outputs: 4, splits: 1 } },
-  { most: 2, formats: ['int8'], outputs: several, layout: { outputs: 2, splits: 1 } },
-  { most: 2, formats: ['int4', 'int8'], layout: { outputs: 2, splits: 2 } },
-  { most: 2, layout: { outputs: 1, splits: 2 } },
-  { most: 4, formats: ['int4'], outputs: several, layout: { outputs: 4, splits: 1 } },
-  { most: 4, formats: ['int4'], layout: { outputs: 4, splits: 2 } },
-  { most: 4, formats: ['int8'], outputs: several, layout: { outputs: 2, splits: 1 } },
-  { most: 4, formats: ['int8'], layout: { outputs: 2, splits: 2 } },
-  { most: 4, formats: floats, below: few, layout: { outputs: 1, splits: 2 } },
+  { most: 2, formats: ['panels'], below: few, layout: { outputs: 1, lanes: 8, splits: 16, subgroups: 16 } },
+  { most: 2, formats: ['panels'], layout: { outputs: 2, lanes: 4, splits: 16, subgroups: 16 } },
+  { most: 1, formats: ['int8'], layout: { ...row, outputs: 2, splits: 4 } },
+  { most: 1, formats: ['int4'], outputs: several, layout: { ...row, outputs: 2 } },
+  { most: 1, formats: ['int4'], layout: { ...row, outputs: 2, splits: 2 } },
+  { most: 1, layout: { ...row, splits: 2 } },
+  { most: 2, formats: ['int4'], outputs: many, layout: { ...row, outputs: 4, lanes: 16, splits: 8 } },
+  { most: 2, formats: ['int4'], outputs: several, layout: { ...row, outputs: 4, lanes: 16, splits: 2 } },
+  { most: 2, formats: ['int4'], layout: { ...row, outputs: 4, lanes: 16, splits: 4 } },
+  { most: 2, formats: ['int8'], outputs: several, layout: { ...row, outputs: 2, lanes: 16, splits: 2 } },
+  { most: 2, formats: ['int8'], layout: { ...row, outputs: 2, lanes: 16, splits: 4 } },
+  { most: 2, layout: { ...row, splits: 2 } },
+  { most: 4, formats: ['int4'], outputs: many, layout: { ...row, outputs: 4, lanes: 16, splits: 4 } },
+  { most: 4, formats: ['int4'], outputs: several, layout: { ...row, outputs: 4 } },
+  { most: 4, formats: ['int4', 'int8'], layout: { ...row, outputs: 4, splits: 2 } },
+  { most: 4, formats: floats, layout: { ...row, outputs: 4, lanes: 16, splits: 4 } },
 ];
+
+const panel: PanelLayout = { rowTiles: 1, panels: 1, groups: 4, splits: 2, slices: 1, depth: 8, sides: 2 };
+/** Few outputs a workgroup, whose columns many subgroups share. */
+const narrow: PanelLayout = { ...panel, groups: 2, splits: 8, depth: 4 };
 
 const one: ProductLayout = {
   ...{ rowTiles: 1, columnTiles: 1, rowGroups: 1, columnGroups: 4 },
@@ -80,7 +112,17 @@ const eight: ProductLayout = { ...one, rowTiles: 4, rowGroups: 2 };
 const wide: ProductLayout = { ...eight, columnTiles: 2 };
 
 /** What products are laid out by on subgroup matrices, the first that takes a shape. */
-export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayout })[] = [
+export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayout | PanelLayout })[] = [
+  { most: 8, formats: ['panels'], below: few, layout: { ...narrow, groups: 1, splits: 16 } },
+  { most: 8, formats: ['panels'], outputs: many, layout: panel },
+  { most: 8, formats: ['panels'], layout: narrow },
+  { most: 16, formats: ['panels'], below: few, layout: { ...narrow, rowTiles: 2, groups: 1, splits: 16 } },
+  { most: 16, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 2 } },
+  { most: 16, formats: ['panels'], outputs: several, layout: { ...panel, rowTiles: 2, splits: 4 } },
+  { most: 16, formats: ['panels'], layout: { ...narrow, rowTiles: 2 } },
+  { most: 32, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 4, sides: 1 } },
+  { most: 32, formats: ['panels'], outputs: several, layout: { ...panel, rowTiles: 4 } },
+  { most: 32, formats: ['panels'], layout: { ...narrow, rowTiles: 4 } },
   { most: 16, formats: ['int4'], outputs: many, layout: one },
   { most: 16, formats: floats, outputs: many, layout: { ...one, splits: 4 } },
   { most: 16, outputs: several, layout: { ...one, columnGroups: 2, splits: 2 } },
@@ -98,6 +140,12 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: 48, outputs: several, layout: { ...three, slices: 2 } },
   { most: 48, layout: { ...three, slices: 4, ahead: 2 } },
   { most: 48, layout: three },
+  {
+    most: 64,
+    formats: ['panels'],
+    outputs: many,
+    layout: { ...panel, rowTiles: 8, panels: 2, groups: 2, depth: 4, sides: 1 },
+  },
   { most: 64, outputs: several, layout: { ...four, columnGroups: 2 } },
   { most: 64, layout: { ...four, slices: 4 } },
   { most: 64, layout: four },

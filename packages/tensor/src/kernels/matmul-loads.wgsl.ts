@@ -16,10 +16,11 @@ fn load_x(i: u32) -> vec4u { return vec4u(halves(x[2u * i]), halves(x[2u * i + 1
 fn last_x_row() -> u32 { return (arrayLength(&x) - dims.x / 4u) / 2u; }
 `;
 
-/** Floats of W: \`load_w(i)\` gives columns 8 i to 8 i + 7 of the matrix as f16 bits. */
+/** Floats of W: \`load_w(i)\` gives eight columns, load i of the matrix, as f16 bits. */
 export const f32Words = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 4]
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
+const LOAD_COLUMNS = 8u;
 fn halves_of(bits: vec4u) -> vec2u {
   let h = clamp(bitcast<vec4f>(bits), vec4f(-65504.0), vec4f(65504.0));
   return vec2u(pack2x16float(h.xy), pack2x16float(h.zw));
@@ -28,9 +29,20 @@ fn load_w(i: u32) -> vec4u { return vec4u(halves_of(words[2u * i]), halves_of(wo
 `;
 
 export const f16Words = /* wgsl */ `
-@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // a load each
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
+const LOAD_COLUMNS = 8u;
 fn load_w(i: u32) -> vec4u { return words[i]; }
+`;
+
+/** Which output of a workgroup, and which of its loads in a round, invocations side by side take: those that lie side by side. */
+export const alongRows = /* wgsl */ `
+fn output_of(i: u32) -> u32 { return i / W_UNITS; }
+fn unit_of(i: u32) -> u32 { return i % W_UNITS; }
+`;
+export const acrossRows = /* wgsl */ `
+fn output_of(i: u32) -> u32 { return i % OUTPUTS; }
+fn unit_of(i: u32) -> u32 { return i / OUTPUTS; }
 `;
 
 /**
@@ -39,7 +51,6 @@ fn load_w(i: u32) -> vec4u { return words[i]; }
  * of x to.
  */
 export const floatTiles = /* wgsl */ `
-const LOAD_COLUMNS = 8u;
 alias Load = vec4u;
 fn put(at: u32, load: Load) { tiles[at] = load; }
 `;

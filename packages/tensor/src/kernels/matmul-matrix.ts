@@ -1,7 +1,8 @@
-import type { Device } from '../device.ts';
 import { InvalidOptionError } from '../errors.ts';
 import type { Kernel, Prelude } from '../kernel.ts';
 import {
+  acrossRows,
+  alongRows,
   asTheyLie,
   evenThenOdd,
   f16Words,
@@ -11,18 +12,20 @@ import {
   int8Loads,
 } from './matmul-loads.wgsl.ts';
 import {
-  addSlicesBindings,
-  addSlicesBody,
   finishAtOnce,
   finishInTurns,
   finishSlice,
   matrixBindings,
   matrixBody,
   sliceBindings,
+  storeKept,
 } from './matmul-matrix.wgsl.ts';
 import { rowProduct } from './matmul-row.ts';
+import { panelProduct } from './matmul-panel.ts';
+import { addSlices, isRoomy, sliceSizes } from './matmul-slices.ts';
 import { isFor, matrixLayouts, rowLayouts, type LayoutUse, type ProductLayout } from './matmul-layouts.ts';
-import type { WeightFormat } from './matrix.ts';
+import type { WeightStorage } from './matrix.ts';
+import { panelOrder, rowOrder } from './matrix.wgsl.ts';
 import { operandLoads, operandUnit } from './operand.ts';
 import {
   normPart,
@@ -33,34 +36,14 @@ import {
   type Variant,
 } from './product.ts';
 
-/** Elements that the sums of a shared product take; 0 where it is better not shared: many outputs fill a GPU by themselves. */
-export function sharedSums({ tier }: Device, rows: number, outputs: number): number {
-  if (tier.matmul !== 'matrix') return 0;
-  const first = (format: WeightFormat) => matrixLayouts.find((use) => isFor(use, { rows, outputs, format }));
-  const slices = Math.max(...formats.map((format) => first(format)?.layout.slices ?? 1));
-  return slices > 1 ? slices * paddedRows(rows) * paddedOutputs(outputs) : 0;
-}
-
-/**
- * Elements of room for which products of up to `rows` rows are faster: for sums that several workgroups have of one result.
- * 0 where a device, or so many outputs, have no use for it.
- */
-export function partialSums(device: Device, rows: number, outputs: number): number {
-  return Math.max(...[32, 48, 64, 128].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
-}
-
-const paddedRows = (rows: number) => [32, 64].find((size) => rows <= size) ?? 128;
-const paddedOutputs = (outputs: number) => Math.ceil(outputs / 64) * 64;
-
 /** How weights are taken. */
-const weightLoads: Readonly<Record<WeightFormat, readonly string[]>> = {
-  f32: [f32Words, floatTiles, asTheyLie],
-  f16: [f16Words, floatTiles, asTheyLie],
-  int8: [int8Loads, evenThenOdd],
-  int4: [int4Loads, evenThenOdd],
+const weightLoads: Readonly<Record<WeightStorage, readonly string[]>> = {
+  f32: [f32Words, rowOrder, alongRows, floatTiles, asTheyLie],
+  f16: [f16Words, rowOrder, alongRows, floatTiles, asTheyLie],
+  panels: [f16Words, panelOrder, acrossRows, floatTiles, asTheyLie],
+  int8: [int8Loads, rowOrder, alongRows, evenThenOdd],
+  int4: [int4Loads, rowOrder, alongRows, evenThenOdd],
 };
-
-const formats = Object.keys(weightLoads) as WeightFormat[];
 
 function constantsOf(layout: ProductLayout): Record<string, number> {
   const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices, depth, ahead } = layout;
@@ -77,7 +60,7 @@ function finishOf(layout: ProductLayout): { readonly body: string; readonly sums
   const groups = rowGroups * columnGroups;
   const tiles = rowTiles * columnTiles;
   if (tiles === 8) return { body: finishInTurns, sums: 256 * groups };
-  return { body: finishAtOnce, sums: 256 * groups * tiles * splits };
+  return { body: finishAtOnce + storeKept, sums: 256 * groups * tiles * splits };
 }
 
 function checkLayout(layout: ProductLayout): void {
@@ -120,13 +103,12 @@ export function matrixProduct(layout: ProductLayout, use: LayoutUse): Variant {
       width <= limits.maxComputeInvocationsPerWorkgroup &&
       isFor(use, shape) &&
       shape.columns % (depth * splits * slices) === 0 &&
-      (slices === 1 || (partial && tileRows <= paddedRows(shape.rows) && 64 % tileOutputs === 0)),
+      (slices === 1 || (partial && isRoomy(shape, tileRows, tileOutputs))),
     record: (pass, tensors, shape, product) => {
       const { rows, outputs } = shape;
-      const sums = { ROWS: paddedRows(rows), PARTIAL_STRIDE: paddedOutputs(outputs), SLICES: slices };
       const grid = [Math.ceil(outputs / tileOutputs), Math.ceil(rows / tileRows), slices] as const;
-      pass.run(matrixKernel(name, product, layout, sums), tensors, grid);
-      if (slices > 1) pass.run(addSlices(product, sums), tensors, [Math.ceil(outputs / 2 / 64), rows]);
+      pass.run(matrixKernel(name, product, layout, sliceSizes(shape, slices)), tensors, grid);
+      if (slices > 1) addSlices(pass, tensors, shape, product, slices);
     },
   };
 }
@@ -166,17 +148,10 @@ function matrixKernel(
   return productKernel(`matmul_${name}_${format}`, prelude, parts, { bindings, body: matrixBody });
 }
 
-function addSlices(product: Product, sizes: Record<string, number>): Kernel {
-  return productKernel(
-    'matmul_add_slices',
-    { enable: ['f16', 'subgroups'], constants: sizes },
-    [storePart(product), normPart(product)],
-    { bindings: [addSlicesBindings], body: addSlicesBody },
-  );
-}
-
 /** Products on tier `matrix`, the first that takes a shape is taken. */
 export const matrixVariants: readonly Variant[] = [
   ...rowLayouts.map(({ layout, ...use }) => rowProduct(layout, use)),
-  ...matrixLayouts.map(({ layout, ...use }) => matrixProduct(layout, use)),
+  ...matrixLayouts.map(({ layout, ...use }) =>
+    'panels' in layout ? panelProduct(layout, use) : matrixProduct(layout, use),
+  ),
 ];

@@ -57,8 +57,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 fn places_of(group: vec3u, lane: u32) -> Places {
   var places: Places;
   for (var i = 0u; i < W_LOADS; i++) {
-    let unit = lane + WIDTH * i;
-    places.w[i] = min(group.x * OUTPUTS + unit / W_UNITS, dims.y - 1u) * (dims.x / LOAD_COLUMNS) + unit % W_UNITS;
+    let own = lane + WIDTH * i;
+    places.w[i] = load_at(min(group.x * OUTPUTS + output_of(own), dims.y - 1u), unit_of(own));
   }
   for (var i = 0u; i < X_LOADS; i++) {
     let unit = lane + WIDTH * i;
@@ -69,7 +69,7 @@ fn places_of(group: vec3u, lane: u32) -> Places {
 
 fn loads_of(places: ptr<function, Places>, k: u32) -> Round {
   var loads: Round;
-  for (var i = 0u; i < W_LOADS; i++) { loads.w[i] = load_w((*places).w[i] + k / LOAD_COLUMNS); }
+  for (var i = 0u; i < W_LOADS; i++) { loads.w[i] = load_w((*places).w[i] + k / LOAD_COLUMNS * LOAD_STEP); }
   for (var i = 0u; i < X_LOADS; i++) { loads.x[i] = load_x((*places).x[i] + k / 8u); }
   return loads;
 }
@@ -77,9 +77,9 @@ fn loads_of(places: ptr<function, Places>, k: u32) -> Round {
 // Multiplies a round's columns, and loads those from \`next\` on in their place.
 fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<function, Places>, next: u32, lane: u32) {
   for (var i = 0u; i < W_LOADS; i++) {
-    let unit = lane + WIDTH * i;
-    if (W_EVEN || unit < OUTPUTS * W_UNITS) {
-      put(unit / W_UNITS * STRIDE + unit % W_UNITS * (LOAD_COLUMNS / 8u), (*loads).w[i]);
+    let own = lane + WIDTH * i;
+    if (W_EVEN || own < OUTPUTS * W_UNITS) {
+      put(output_of(own) * STRIDE + unit_of(own) * (LOAD_COLUMNS / 8u), (*loads).w[i]);
     }
   }
   for (var i = 0u; i < X_LOADS; i++) {
@@ -107,10 +107,28 @@ fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<fu
 }
 `;
 
-/** prepare and finish: all sums go to workgroup memory at once, which must hold them; a split's are added to the others'. */
+/** finish: all sums go to workgroup memory at once, which must hold them; see \`storeKept\`. */
 export const finishAtOnce = /* wgsl */ `
-const Y_SIZE = SPLITS * TILE_ROWS * OUTPUTS;
-const STORES = (TILE_ROWS * OUTPUTS / 2u + WIDTH - 1u) / WIDTH;    // pairs of outputs that an invocation stores
+const KEPT_ROWS = TILE_ROWS;
+
+fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
+  let subgroup = lane / 32u;
+  let first = split_of(subgroup) * TILE_ROWS * OUTPUTS;
+  for (var m = 0u; m < ROW_TILES; m++) {
+    for (var n = 0u; n < COLUMN_TILES; n++) {
+      let at = first + (row_tile_of(subgroup) + m) * 16u * OUTPUTS + (column_tile_of(subgroup) + n) * 16u;
+      subgroupMatrixStore<row_major>(&tiles, at / 4u, (*sums)[m * COLUMN_TILES + n], OUTPUTS / 4u);
+    }
+  }
+  workgroupBarrier();
+  store_kept(0u, group, lane);
+}
+`;
+
+/** Stores sums from workgroup memory, [SPLITS, KEPT_ROWS, OUTPUTS]; a split's are added to the others'. And prepare. */
+export const storeKept = /* wgsl */ `
+const Y_SIZE = SPLITS * KEPT_ROWS * OUTPUTS;
+const STORES = (KEPT_ROWS * OUTPUTS / 2u + WIDTH - 1u) / WIDTH;    // pairs of outputs that an invocation stores
 const SUBGROUPS = WIDTH / 32u;
 var<workgroup> squares: array<f32, TILE_ROWS>;
 
@@ -123,28 +141,19 @@ fn prepare(group: vec3u, lane: u32) {
   }
 }
 
-fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
-  let subgroup = lane / 32u;
-  let first = split_of(subgroup) * TILE_ROWS * OUTPUTS;
-  for (var m = 0u; m < ROW_TILES; m++) {
-    for (var n = 0u; n < COLUMN_TILES; n++) {
-      let at = first + (row_tile_of(subgroup) + m) * 16u * OUTPUTS + (column_tile_of(subgroup) + n) * 16u;
-      subgroupMatrixStore<row_major>(&tiles, at / 4u, (*sums)[m * COLUMN_TILES + n], OUTPUTS / 4u);
-    }
-  }
-  workgroupBarrier();
+fn store_kept(first: u32, group: vec3u, lane: u32) {
   let rows = batch[0].x;
   for (var k = 0u; k < STORES; k++) {
     let i = lane + WIDTH * k;
-    let row = group.y * TILE_ROWS + 2u * i / OUTPUTS;
+    let own = first + 2u * i / OUTPUTS;
+    let row = group.y * TILE_ROWS + own;
     let n = group.x * OUTPUTS + 2u * i % OUTPUTS;
-    let live = i < TILE_ROWS * OUTPUTS / 2u && row < rows;
-    let sum = squares[min(2u * i / OUTPUTS, TILE_ROWS - 1u)];
-    let factor = factor_from(sum, row, live && group.x == 0u && 2u * i % OUTPUTS == 0u);
+    let live = i < KEPT_ROWS * OUTPUTS / 2u && row < rows;
+    let factor = factor_from(squares[min(own, TILE_ROWS - 1u)], row, live && group.x == 0u && 2u * i % OUTPUTS == 0u);
     var kept = vec2f();
     if (live && n < dims.y) {
       var total = vec2f();
-      for (var s = 0u; s < SPLITS; s++) { total += sum_pair(s * TILE_ROWS * OUTPUTS / 2u + i); }
+      for (var s = 0u; s < SPLITS; s++) { total += sum_pair(s * KEPT_ROWS * OUTPUTS / 2u + i); }
       kept = store_and_get(row, n, total, factor);
     }
     keep_squares(select(0xffffffffu, row, live), group.x, lane, OUTPUTS / 2u, kept);

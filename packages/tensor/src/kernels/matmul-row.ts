@@ -3,9 +3,11 @@ import { asTheyLie, evenThenOdd, f16Words, f32Words } from './matmul-loads.wgsl.
 import { matrixBindings } from './matmul-matrix.wgsl.ts';
 import { floatDots, int4Rows, int8Rows, integerDots, rowBody } from './matmul-row.wgsl.ts';
 import { isFor, type LayoutUse, type RowLayout } from './matmul-layouts.ts';
-import type { WeightFormat } from './matrix.ts';
+import type { WeightStorage } from './matrix.ts';
+import { panelOrder, rowOrder } from './matrix.wgsl.ts';
 import { operandLoads, operandUnit } from './operand.ts';
 import {
+  fewestPartOutputs,
   normPart,
   productKernel,
   storePart,
@@ -15,28 +17,28 @@ import {
 } from './product.ts';
 
 /** How weights are taken, and multiplied. */
-const weightLoads: Readonly<Record<WeightFormat, readonly string[]>> = {
-  f32: [f32Words, floatDots, asTheyLie],
-  f16: [f16Words, floatDots, asTheyLie],
-  int8: [int8Rows, integerDots, evenThenOdd],
-  int4: [int4Rows, integerDots, evenThenOdd],
+const weightLoads: Readonly<Record<WeightStorage, readonly string[]>> = {
+  f32: [f32Words, rowOrder, floatDots, asTheyLie],
+  f16: [f16Words, rowOrder, floatDots, asTheyLie],
+  panels: [f16Words, panelOrder, floatDots, asTheyLie],
+  int8: [int8Rows, rowOrder, integerDots, evenThenOdd],
+  int4: [int4Rows, rowOrder, integerDots, evenThenOdd],
 };
 
-/**
- * Subgroups of a workgroup: the fewer workgroups, the fewer parts there are of the squares that a norm is made of, which the
- * next product adds up in each of its own.
- */
-const subgroups = 8;
-
 /** Products of up to `most` rows, so few that multiplying is cheap. Subgroups of 32. */
-export function rowProduct({ outputs, splits }: RowLayout, use: LayoutUse): Variant {
+export function rowProduct({ outputs, lanes, splits, subgroups }: RowLayout, use: LayoutUse): Variant {
   const { most } = use;
-  const parts = ({ outputs: all }: ProductShape) => Math.ceil((all * splits) / (subgroups * outputs));
-  const shares = [outputs > 1 && `x${outputs}`, splits > 1 && `_splits${splits}`].filter(Boolean);
+  const own = (subgroups / splits) * outputs * (32 / lanes);
+  const parts = ({ outputs: all }: ProductShape) => Math.ceil(all / own);
+  const shares = [
+    outputs > 1 && `x${outputs}`,
+    lanes < 32 && `_lanes${lanes}`,
+    splits > 1 && `_splits${splits}`,
+  ].filter(Boolean);
   const name = `row${most}${shares.join('')}`;
   const code = (product: Product): Kernel => {
     const { format, x } = product;
-    const layout = { ROWS: most, OUTPUTS: outputs, SPLITS: splits, SUBGROUPS: subgroups };
+    const layout = { ROWS: most, OUTPUTS: outputs, SPLITS: splits, LANES: lanes, SUBGROUPS: subgroups };
     return productKernel(
       `matmul_${name}_${format}`,
       { enable: ['f16', 'subgroups'], aliases: { XUnit: operandUnit[x] }, constants: layout },
@@ -46,8 +48,11 @@ export function rowProduct({ outputs, splits }: RowLayout, use: LayoutUse): Vari
   };
   return {
     name,
-    squareParts: parts,
-    takes: (shape) => isFor(use, shape) && shape.columns % 8 === 0,
+    ...(own >= fewestPartOutputs && { squareParts: parts }),
+    takes: (shape, { gpu: { limits } }) =>
+      isFor(use, shape) &&
+      shape.columns % 8 === 0 &&
+      32 * subgroups <= limits.maxComputeInvocationsPerWorkgroup,
     record: (pass, tensors, shape, product) => pass.run(code(product), tensors, [parts(shape)]),
   };
 }

@@ -1,27 +1,30 @@
 /**
- * Up to ROWS rows, subgroups of 32: SPLITS subgroups compute OUTPUTS outputs for all of them, sharing the columns; a workgroup
- * has SUBGROUPS. Weights are read once, 16 bytes at a time; there is no barrier before the end. Squares for a norm are added up
- * there too: in front they would delay the first weights.
+ * Up to ROWS rows, subgroups of 32: LANES invocations of each of SPLITS subgroups share the columns of OUTPUTS outputs, which they
+ * compute for all rows; those side by side have outputs side by side. A workgroup has SUBGROUPS. Weights are read once, 16 bytes at a
+ * time; there is no barrier before the end. Squares for a norm are added up there too: in front they would delay the first weights.
  */
 export const rowBody = /* wgsl */ `
-const SHARED = 32u * SPLITS;                                      // invocations that share columns
-const OWN = SUBGROUPS * OUTPUTS / SPLITS;                         // outputs of a workgroup
+const SIDES = 32u / LANES;                                        // outputs side by side
+const OWN = SUBGROUPS / SPLITS * OUTPUTS * SIDES;                 // outputs of a workgroup
 const PAIRS = OWN / 2u;
 const WIDTH = 32u * SUBGROUPS;
-const_assert OWN % 2u == 0u && ROWS * PAIRS <= WIDTH;
-var<workgroup> totals: array<f32, SUBGROUPS * ROWS * OUTPUTS>;    // [ROWS, OWN / OUTPUTS, SPLITS, OUTPUTS]
+const EIGHTS = LOAD_COLUMNS / 8u;
+const_assert OWN % 2u == 0u && PAIRS <= 32u && ROWS * PAIRS <= WIDTH;
+var<workgroup> totals: array<f32, ROWS * OWN * SPLITS>;           // [ROWS, OWN, SPLITS]
 var<workgroup> square_totals: array<f32, SUBGROUPS * ROWS>;       // [ROWS, SUBGROUPS]
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let first = group.x * OWN + lane / SHARED * OUTPUTS;
-  let loads = dims.x / (8u * EIGHTS);
+  let split = lane / 32u % SPLITS;
+  let own_first = lane / (32u * SPLITS) * OUTPUTS * SIDES + lane % SIDES;
+  let first = group.x * OWN + own_first;
+  let loads = dims.x / LOAD_COLUMNS;
   var sums: array<f32, ROWS * OUTPUTS>;
-  for (var i = lane % SHARED; i < loads; i += SHARED) {
+  for (var i = split * LANES + lane % 32u / SIDES; i < loads; i += SPLITS * LANES) {
     var w: array<vec4u, OUTPUTS>;
     var scale: array<f32, OUTPUTS>;
     for (var o = 0u; o < OUTPUTS; o++) {
-      let at = min(first + o, dims.y - 1u) * loads + i;
+      let at = load_at(min(first + o * SIDES, dims.y - 1u), i);
       w[o] = load_w(at);
       scale[o] = scale_of(at);
     }
@@ -45,9 +48,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   // Sums move up to the first place: indexed by a loop that compilers do not unroll, all would live in memory.
   for (var i = 0u; i < ROWS * OUTPUTS; i++) {
-    let total = subgroupAdd(sums[0]);
+    let total = over_lanes(sums[0]);
     for (var j = 1u; j < ROWS * OUTPUTS; j++) { sums[j - 1u] = sums[j]; }
-    if (lane % 32u == 0u) { totals[(i / OUTPUTS * SUBGROUPS + lane / 32u) * OUTPUTS + i % OUTPUTS] = total; }
+    let own = own_first + i % OUTPUTS * SIDES;
+    if (lane % 32u < SIDES) { totals[(i / OUTPUTS * OWN + own) * SPLITS + split] = total; }
   }
   workgroupBarrier();
   let m = lane / PAIRS;
@@ -58,28 +62,32 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var sum = 0.0;
     for (var s = 0u; s < SUBGROUPS; s++) { sum += square_totals[SUBGROUPS * m + s]; }
     let factor = factor_from(sum, m, group.x == 0u && own == 0u);
-    kept = store_and_get(m, n, vec2f(total_of(m, own), total_of(m, own + 1u)), factor);
+    kept = store_and_get(m, n, vec2f(total_of(m * OWN + own), total_of(m * OWN + own + 1u)), factor);
   }
   keep_squares(m, group.x, lane, PAIRS, kept);
 }
 
-fn total_of(row: u32, own: u32) -> f32 {
-  let at = (row * SUBGROUPS + own / OUTPUTS * SPLITS) * OUTPUTS + own % OUTPUTS;
-  var total = totals[at];
-  for (var s = 1u; s < SPLITS; s++) { total += totals[at + s * OUTPUTS]; }
+fn over_lanes(value: f32) -> f32 {
+  var sum = value;
+  for (var mask = SIDES; mask < 32u; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+  return sum;
+}
+
+fn total_of(i: u32) -> f32 {
+  var total = totals[i * SPLITS];
+  for (var s = 1u; s < SPLITS; s++) { total += totals[i * SPLITS + s]; }
   return total;
 }
 `;
 
 /**
- * How it takes weights, per format: \`load_w(i)\` reads 8 EIGHTS columns, load i of the matrix, \`units_of\` makes the first eight of
+ * How it takes weights, per format: \`load_w(i)\` reads LOAD_COLUMNS columns, load i of the matrix, \`units_of\` makes the first eight of
  * them f16 in the order that \`ordered\` brings those of x to, and \`rest_of\` moves up the others: indexed by a loop that compilers
  * do not unroll, a vector would live in memory. A dot product of both, times \`scale_of(i)\`, is one of the columns.
  *
  * Floats, after their \`load_w\`, are multiplied as they are and summed in f32.
  */
 export const floatDots = /* wgsl */ `
-const EIGHTS = 1u;
 fn scale_of(i: u32) -> f32 { return 1.0; }
 fn units_of(w: vec4u) -> vec4u { return w; }
 fn rest_of(w: vec4u) -> vec4u { return w; }
@@ -96,7 +104,7 @@ fn dot_eight(a: vec4u, b: vec4u) -> f32 {
 export const int8Rows = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 16]: signed bytes
 @group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
-const EIGHTS = 2u;
+const LOAD_COLUMNS = 16u;
 fn load_w(i: u32) -> vec4u { return words[i]; }
 fn scale_of(i: u32) -> f32 { return 1024.0 * unpack2x16float(scales[i / 4u] >> (8u * (i & 2u))).x; }
 
@@ -113,7 +121,7 @@ fn rest_of(w: vec4u) -> vec4u { return w.zwzw; }
 export const int4Rows = /* wgsl */ `
 @group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 32]: a load is a group
 @group(0) @binding(1) var<storage, read> scales: array<u32>;      // [rows, columns / 32] of f16, in pairs
-const EIGHTS = 4u;
+const LOAD_COLUMNS = 32u;
 fn load_w(i: u32) -> vec4u { return words[i]; }
 fn scale_of(i: u32) -> f32 { return 64.0 * unpack2x16float(scales[i / 2u] >> (16u * (i & 1u))).x; }
 

@@ -1,6 +1,7 @@
 import type { Device } from '../device.ts';
 import type { Kernel } from '../kernel.ts';
-import type { WeightFormat } from './matrix.ts';
+import type { WeightStorage } from './matrix.ts';
+import { panelOrder, rowOrder } from './matrix.wgsl.ts';
 import {
   integers,
   integersF16,
@@ -36,11 +37,12 @@ const width = 128;
 /** Workgroups that a product should have to fill a large GPU. */
 const wantedGroups = 320;
 
-const defaultAhead: Readonly<Record<WeightFormat, number>> = { f32: 1, f16: 1, int8: 2, int4: 4 };
+const defaultAhead: Readonly<Record<WeightStorage, number>> = { f32: 1, f16: 1, panels: 1, int8: 2, int4: 4 };
 
-const octets: Readonly<Record<WeightFormat, string>> = {
+const octets: Readonly<Record<WeightStorage, string>> = {
   f32: octetF32,
-  f16: octetF16,
+  f16: octetF16 + rowOrder,
+  panels: octetF16 + panelOrder,
   int8: octetInt8,
   int4: octetInt4,
 };

@@ -95,11 +95,12 @@ fn decode(w: Octet) -> array<vec4f, 2> { return w; }
 `;
 
 export const octetF16 = /* wgsl */ `
-@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // a load each
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
+const LOAD_COLUMNS = 8u;
 alias Octet = vec4u;
 
-fn load_octet(row: u32, i: u32) -> Octet { return words[row * (dims.x / 8u) + i]; }
+fn load_octet(row: u32, i: u32) -> Octet { return words[load_at(row, i)]; }
 fn decode(w: Octet) -> array<vec4f, 2> {
   return array<vec4f, 2>(
     vec4f(unpack2x16float(w.x), unpack2x16float(w.y)),

@@ -5,8 +5,9 @@ import { mergePreludes, type Kernel } from '../kernel.ts';
 import type { Grid, Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
-import { decodeQuad, decodeWide, rowsOfBlock, type Matrix, type MatrixShape } from './matrix.ts';
-import { matrixVariants, sharedSums } from './matmul-matrix.ts';
+import { decodeQuad, decodeWide, rowsOfBlock, storageOf, type Matrix, type MatrixShape } from './matrix.ts';
+import { matrixVariants } from './matmul-matrix.ts';
+import { sharedSums } from './matmul-slices.ts';
 import { teamProduct } from './matmul-team.ts';
 import { thread1, thread4, thread8, threadHead } from './matmul-thread.wgsl.ts';
 import { productBindings, tileBody, vectorBody } from './matmul.wgsl.ts';
@@ -115,7 +116,8 @@ function variantFor(device: Device, shape: ProductShape, partial: boolean): Vari
  * kernel, and the size of its tiles.
  */
 export function productVariant(device: Device, rows: number, weights: MatrixShape): string {
-  const { format, columns } = weights;
+  const { columns } = weights;
+  const format = storageOf(device, weights, device.maxBindingBytes);
   const outputs = Math.min(weights.rows, rowsOfBlock(weights, device.maxBindingBytes));
   const partial = sharedSums(device, rows, outputs) > 0;
   return variantFor(device, { rows, outputs, columns, format }, partial).name;
@@ -172,9 +174,9 @@ export function recordProduct(
     store !== 'gated' || weights.rows % 2 === 0,
     () => `${weights.rows} rows cannot be gates and ups in turns`,
   );
-  const product = { format: weights.format, store, x: x.dtype, y: y.dtype, norm: part?.norm };
+  const product = { format: weights.storage, store, x: x.dtype, y: y.dtype, norm: part?.norm };
   for (const { words, scales, dims, rows: outputs } of weights.blocks) {
-    const shape = { rows, outputs, columns: weights.columns, format: weights.format };
+    const shape = { rows, outputs, columns: weights.columns, format: weights.storage };
     const way = variant ?? variantFor(device, shape, hasRoom(device, shape, partial));
     const own = { words, scales, batch, dims, x, y, ...(partial && { partial }) };
     const tensors = { ...own, ...part?.tensors, ...(typeof store === 'object' && store.tensors) };
@@ -186,11 +188,11 @@ export function recordProduct(
 export function squareParts(
   device: Device,
   rows: number,
-  { columns, format, blocks }: Matrix,
+  { columns, storage, blocks }: Matrix,
   partial: GpuTensor | undefined,
 ): number | undefined {
   const parts = blocks.map((block) => {
-    const shape = { rows, outputs: block.rows, columns, format };
+    const shape = { rows, outputs: block.rows, columns, format: storage };
     return variantFor(device, shape, hasRoom(device, shape, partial)).squareParts?.(shape);
   });
   return parts.includes(undefined) ? undefined : parts[0];

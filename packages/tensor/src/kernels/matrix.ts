@@ -1,10 +1,28 @@
 import type { Device } from '../device.ts';
 import { InvalidModelError } from '../errors.ts';
 import type { GpuTensor } from '../tensor.ts';
-import { f16Quad, f16Wide, f32Quad, f32Wide, int4Quad, int4Wide, int8Quad, int8Wide } from './matrix.wgsl.ts';
+import {
+  f16Quad,
+  f16Wide,
+  f32Quad,
+  f32Wide,
+  int4Quad,
+  int4Wide,
+  int8Quad,
+  int8Wide,
+  panelOrder,
+  rowOrder,
+} from './matrix.wgsl.ts';
+import { inPanels, panelRows } from './panels.ts';
 
 /** How a weight matrix is stored: plain f32, f16, or int8 or int4 in groups of 32 columns with f16 scales. */
 export type WeightFormat = 'f32' | 'f16' | 'int8' | 'int4';
+
+/**
+ * How weights lie on the GPU: row by row, as their format says, or f16 in panels of 16 rows, `[rows / 16, columns / 8, 16, 8]`,
+ * which subgroup matrices take straight from memory (docs/decisions/2026-11-28-weights-in-panels.md).
+ */
+export type WeightStorage = WeightFormat | 'panels';
 
 /** A weight matrix on the host, row-major `[rows, columns]`; f16 as bits. */
 export type HostMatrix = { readonly rows: number; readonly columns: number } & (
@@ -39,6 +57,7 @@ export interface MatrixBlock {
 /** A weight matrix `[rows, columns]` (outputs × inputs) on the GPU. */
 export interface Matrix {
   readonly format: WeightFormat;
+  readonly storage: WeightStorage;
   readonly rows: number;
   readonly columns: number;
   /** Usually one; more where the matrix is larger than a binding may be. */
@@ -48,18 +67,20 @@ export interface Matrix {
   destroy(): void;
 }
 
-/** Decoding chunk per format, four values a call. */
-export const decodeQuad: Readonly<Record<WeightFormat, string>> = {
+/** Decoding chunk, four values a call. */
+export const decodeQuad: Readonly<Record<WeightStorage, string>> = {
   f32: f32Quad,
-  f16: f16Quad,
+  f16: f16Quad + rowOrder,
+  panels: f16Quad + panelOrder,
   int8: int8Quad,
   int4: int4Quad,
 };
 
-/** Decoding chunk per format, 16 bytes a call. */
-export const decodeWide: Readonly<Record<WeightFormat, string>> = {
+/** Decoding chunk, 16 bytes a call. */
+export const decodeWide: Readonly<Record<WeightStorage, string>> = {
   f32: f32Wide,
-  f16: f16Wide,
+  f16: f16Wide + rowOrder,
+  panels: f16Wide + panelOrder,
   int8: int8Wide,
   int4: int4Wide,
 };
@@ -95,7 +116,12 @@ export function uploadMatrix(
   const matrix = emptyMatrix(device, host, maxBlockBytes);
   try {
     let first = 0;
-    for (const block of matrix.blocks) writeBlock(device, host, block, first, (first += block.rows));
+    for (const block of matrix.blocks) {
+      const end = first + block.rows;
+      if (matrix.storage === 'panels' && host.format === 'f16') writePanels(device, block, host, first);
+      else writeBlock(device, host, block, first, end);
+      first = end;
+    }
   } catch (error) {
     matrix.destroy();
     throw error;
@@ -114,6 +140,7 @@ export function emptyMatrix(
 ): Matrix {
   checkColumns({ format, rows, columns });
   const blockRows = rowsOfBlock({ format, rows, columns }, maxBlockBytes);
+  const storage = storageOf(device, { format, rows, columns }, maxBlockBytes);
   const owned: GpuTensor<'u32'>[] = [];
   const own = (tensor: GpuTensor<'u32'>) => (owned.push(tensor), tensor);
   const words = (bytes: number) => own(device.tensor('u32', [bytes / 4]));
@@ -131,13 +158,20 @@ export function emptyMatrix(
     throw error;
   }
   const bytes = owned.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  return { format, rows, columns, blocks, bytes, destroy };
+  return { format, storage, rows, columns, blocks, bytes, destroy };
 }
 
-/** Rows of a block; pairs of f16 scales must not straddle two, hence an even number. */
+/** Rows of a block: whole panels, or where not even one fits, an even number, since pairs of f16 scales must not straddle two. */
 export function rowsOfBlock({ format, columns }: MatrixShape, maxBlockBytes: number): number {
-  const rowBytes = columns * bytesPerWeight[format];
-  return Math.min(maxBlockRows, Math.max(2, Math.floor(maxBlockBytes / rowBytes) & ~1));
+  const rows = Math.floor(maxBlockBytes / (columns * bytesPerWeight[format]));
+  const multiple = rows < panelRows ? 2 : panelRows;
+  return Math.min(maxBlockRows, Math.max(2, rows - (rows % multiple)));
+}
+
+/** How a matrix is stored on a device: in panels where subgroup matrices take them and its blocks consist of them. */
+export function storageOf({ tier }: Device, shape: MatrixShape, maxBlockBytes: number): WeightStorage {
+  const whole = shape.rows % panelRows === 0 && rowsOfBlock(shape, maxBlockBytes) % panelRows === 0;
+  return tier.matmul === 'matrix' && shape.format === 'f16' && whole ? 'panels' : shape.format;
 }
 
 /** What the size of a matrix follows from. */
@@ -200,6 +234,23 @@ function writeBlock(device: Device, host: HostMatrix, block: MatrixBlock, first:
   if (!('scales' in host)) return;
   const groups = host.columns / groupColumns;
   writeWords(device, block.scales, host.scales.subarray(first * groups, end * groups));
+}
+
+/** Bytes that are brought into order at a time. */
+const arrangedBytes = 2 ** 24;
+
+function writePanels(
+  device: Device,
+  { words, rows }: MatrixBlock,
+  { data, columns }: HostMatrix & { format: 'f16' },
+  first: number,
+): void {
+  const step = panelRows * Math.ceil(arrangedBytes / (2 * panelRows * columns));
+  for (let row = 0; row < rows; row += step) {
+    const end = Math.min(row + step, rows);
+    const part = data.subarray((first + row) * columns, (first + end) * columns);
+    device.write(words, inPanels(part, columns), 2 * row * columns);
+  }
 }
 
 function writeWords(device: Device, to: GpuTensor<'u32'>, data: HostMatrix['data']): void {

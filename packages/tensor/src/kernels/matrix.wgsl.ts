@@ -1,5 +1,18 @@
 /**
- * How weights are stored and decoded. Each chunk declares the bindings \`words\` and \`scales\` and
+ * Where load i of a row of weights lies, of LOAD_COLUMNS columns, and how far it is to the next: row by row, and in panels of 16 rows,
+ * [rows / 16, columns / 8, 16].
+ */
+export const rowOrder = /* wgsl */ `
+const LOAD_STEP = 1u;
+fn load_at(row: u32, i: u32) -> u32 { return row * (dims.x / LOAD_COLUMNS) + i; }
+`;
+export const panelOrder = /* wgsl */ `
+const LOAD_STEP = 16u;
+fn load_at(row: u32, i: u32) -> u32 { return (row / 16u * (dims.x / 8u) + i) * 16u + row % 16u; }
+`;
+
+/**
+ * How weights are decoded, for f16 with one of these orders. Each chunk declares the bindings \`words\` and \`scales\` and
  *   weight4(row, k4)      four values of a row, from column 4 * k4, before scaling
  *   group_scale(row, k4)  the scale of the group of 32 columns that they are in
  * \`dims.x\` is the number of columns. Only int8 and int4 read \`scales\`; the 16 by which unpacked int4 values are too
@@ -14,11 +27,12 @@ fn group_scale(row: u32, k4: u32) -> f32 { return 1.0; }
 `;
 
 export const f16Quad = /* wgsl */ `
-@group(0) @binding(0) var<storage, read> words: array<vec2u>;     // [rows, columns / 4]: pairs of f16
+@group(0) @binding(0) var<storage, read> words: array<vec2u>;     // pairs of f16, two in a load
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
+const LOAD_COLUMNS = 8u;
 
 fn weight4(row: u32, k4: u32) -> vec4f {
-  let pairs = words[row * (dims.x / 4u) + k4];
+  let pairs = words[2u * load_at(row, k4 / 2u) + k4 % 2u];
   return vec4f(unpack2x16float(pairs.x), unpack2x16float(pairs.y));
 }
 fn group_scale(row: u32, k4: u32) -> f32 { return 1.0; }
@@ -67,12 +81,13 @@ fn load_scale(row: u32, i: u32) -> f32 { return 1.0; }
 `;
 
 export const f16Wide = /* wgsl */ `
-@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // [rows, columns / 8]
+@group(0) @binding(0) var<storage, read> words: array<vec4u>;     // a load each
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
+const LOAD_COLUMNS = 8u;
 const QUADS = 2u;
 
 fn weights16(row: u32, i: u32) -> array<vec4f, QUADS> {
-  let w = words[row * (dims.x / 8u) + i];
+  let w = words[load_at(row, i)];
   return array<vec4f, QUADS>(
     vec4f(unpack2x16float(w.x), unpack2x16float(w.y)),
     vec4f(unpack2x16float(w.z), unpack2x16float(w.w)),

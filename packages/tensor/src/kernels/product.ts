@@ -2,7 +2,7 @@ import type { Device } from '../device.ts';
 import { kernel, mergePreludes, type Kernel, type KernelPart, type Prelude } from '../kernel.ts';
 import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
-import type { WeightFormat } from './matrix.ts';
+import type { WeightStorage } from './matrix.ts';
 import { accumulate, assign, gated } from './matmul.wgsl.ts';
 import { narrowChunk, operandPrelude, type Operand } from './operand.ts';
 import {
@@ -32,7 +32,7 @@ export interface Epilogue extends KernelPart {
 
 /** What a kernel is made for: how weights are stored, how results, and the element types of x and y. */
 export interface Product {
-  readonly format: WeightFormat;
+  readonly format: WeightStorage;
   readonly store: Store | Epilogue;
   readonly x: Operand;
   readonly y: Operand;
@@ -57,6 +57,9 @@ export interface ProductNorm {
 /** Rows of a product that has a norm in it, at most: with more, a norm by itself is as fast (docs/performance-log.md). */
 export const mostNormRows = 48;
 
+/** Outputs of a part in which squares of a row are added up, at least: it is what norms have room for. */
+export const fewestPartOutputs = 4;
+
 /** Storage buffers that a product binds, at most, beside those of an {@link Epilogue}; one that feeds a norm has none. */
 export const productBuffers = 6;
 
@@ -65,7 +68,7 @@ export interface ProductShape {
   readonly rows: number;
   readonly outputs: number;
   readonly columns: number;
-  readonly format: WeightFormat;
+  readonly format: WeightStorage;
 }
 
 /** A way to multiply, for some shapes. */

@@ -6,7 +6,7 @@ import { recordProduct, squareParts, type Operands } from './matmul.ts';
 import type { Matrix } from './matrix.ts';
 import type { NormedRows } from './normed-rows.ts';
 import type { Operand } from './operand.ts';
-import { mostNormRows } from './product.ts';
+import { fewestPartOutputs, mostNormRows } from './product.ts';
 
 /** Tensors of {@link normRows}. */
 export interface NormOperands {
@@ -78,8 +78,7 @@ export function addAndNorm(
 
 /** Elements of room that {@link addAndNorm} takes for steps of up to `rows` rows; 0 where a device has no use for it. */
 export function normSums({ tier }: Device, rows: number, width: number): number {
-  // Two roots of a row; and its squares in parts of four outputs, at least.
-  return tier.matmul === 'matrix'
-    ? mostNormRows * 2 + Math.min(rows, mostNormRows) * Math.ceil(width / 4)
-    : 0;
+  if (tier.matmul !== 'matrix') return 0;
+  // Two roots of a row, and its squares.
+  return mostNormRows * 2 + Math.min(rows, mostNormRows) * Math.ceil(width / fewestPartOutputs);
 }

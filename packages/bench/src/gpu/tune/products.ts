@@ -2,9 +2,11 @@ import {
   InvalidOptionError,
   matmul,
   matrixProduct,
+  panelProduct,
   partialSums,
   rowProduct,
   type Matrix,
+  type PanelLayout,
   type ProductLayout,
   type RowLayout,
   type Variant,
@@ -35,14 +37,39 @@ const starts: readonly ProductLayout[] = [
   })),
 ];
 
-const rowChoices: Choices<RowLayout> = { outputs: [1, 2, 4], splits: [1, 2] };
-const rowStart: RowLayout = { outputs: 1, splits: 1 };
+const rowChoices: Choices<RowLayout> = {
+  outputs: [1, 2, 4],
+  lanes: [4, 8, 16, 32],
+  splits: [1, 2, 4, 8, 16],
+  subgroups: [8, 16],
+};
+const rowStart: RowLayout = { outputs: 1, lanes: 32, splits: 2, subgroups: 8 };
 /** Rows that one kernel computes row by row. */
 const rowSizes = [1, 2, 4, 8];
+
+const panelChoices: Choices<PanelLayout> = {
+  rowTiles: [1, 2, 4, 6, 8],
+  panels: [1, 2],
+  groups: [1, 2, 4],
+  splits: [1, 2, 4, 8, 16],
+  slices: [1, 2, 4],
+  depth: [2, 4, 8, 16],
+  sides: [1, 2],
+};
+const panelStart: PanelLayout = {
+  rowTiles: 1,
+  panels: 1,
+  groups: 2,
+  splits: 4,
+  slices: 1,
+  depth: 8,
+  sides: 2,
+};
 
 /** Where layouts may lie. */
 export interface ProductChoices {
   readonly matrices: Choices<ProductLayout>;
+  readonly panels: Choices<PanelLayout>;
   readonly rows: Choices<RowLayout>;
 }
 
@@ -62,7 +89,7 @@ export async function tuneProducts(
   bench: Bench,
   shape: Omit<Product, 'rows'>,
   rowCounts: readonly number[],
-  choices: ProductChoices = { matrices: matrixChoices, rows: rowChoices },
+  choices: ProductChoices = { matrices: matrixChoices, panels: panelChoices, rows: rowChoices },
 ): Promise<void> {
   expectMatrixTier(bench);
   await withMatrices(bench, shape, async (matrices) => {
@@ -87,10 +114,11 @@ async function tune(
     await report.add({ ...row, section: 'tune', way });
     return row['us'] as number;
   };
+  const { storage = product.weights } = matrices[0] ?? {};
   const now = await add('now', matmul, partialSums(device, rows, outputs));
   const room = Math.max(...choices.matrices.slices) * 128 * (outputs + 64);
   const time = async (layout: object, variant?: Variant): Promise<number | undefined> =>
-    variant?.takes({ ...product, format: product.weights }, device, true)
+    variant?.takes({ ...product, format: storage }, device, true)
       ? add(nameOf(layout), (pass, tensors, options) => matmul(pass, tensors, { ...options, variant }), room)
       : undefined;
 
@@ -98,6 +126,12 @@ async function tune(
   if (size) {
     await search(bench, { start: rowStart, choices: choices.rows, now }, (layout) =>
       time(layout, rowProduct(layout, { most: size })),
+    );
+  }
+  if (storage === 'panels') {
+    const start = { ...panelStart, rowTiles: Math.ceil(rows / 8) };
+    await search(bench, { start, choices: choices.panels, now }, (layout) =>
+      time(layout, panelProduct(layout, { most: Infinity })),
     );
   }
   for (const one of starts) {
