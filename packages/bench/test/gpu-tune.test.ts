@@ -86,7 +86,6 @@ await onEmulated('matrix', (device) => {
           panels: [1, 2],
           groups: [1],
           splits: [1],
-          slices: [1, 2],
           depth: [4],
           sides: [1, 2] as const,
         },

@@ -42,9 +42,8 @@ export interface PanelLayout {
   /** Panels of 16 outputs that a subgroup computes, and subgroups side by side for others. */
   readonly panels: number;
   readonly groups: number;
-  /** Subgroups of a workgroup that share the columns of W, and workgroups that do. */
+  /** Subgroups of a workgroup that share the columns of W. */
   readonly splits: number;
-  readonly slices: number;
   /** Eights of columns of a split that a round takes. */
   readonly depth: number;
   /** Rounds whose operands workgroup memory holds. */
@@ -95,7 +94,7 @@ export const rowLayouts: readonly (LayoutUse & { readonly layout: RowLayout })[]
   { most: 4, formats: floats, layout: { ...row, outputs: 4, lanes: 16, splits: 4 } },
 ];
 
-const panel: PanelLayout = { rowTiles: 1, panels: 1, groups: 4, splits: 2, slices: 1, depth: 8, sides: 2 };
+const panel: PanelLayout = { rowTiles: 1, panels: 1, groups: 4, splits: 2, depth: 8, sides: 2 };
 /** Few outputs a workgroup, whose columns many subgroups share. */
 const narrow: PanelLayout = { ...panel, groups: 2, splits: 8, depth: 4 };
 

@@ -1,7 +1,7 @@
 /**
  * Products of weights in panels with subgroup matrices (16 × 8 × 8, f16 in, f32 out; subgroups of 32): Yᵀ = W · Xᵀ. A workgroup
  * computes 8 · ROW_TILES rows × 16 · PANELS · GROUPS outputs, a subgroup PANELS panels of them. The columns of W are shared between
- * SPLITS subgroups, which add up their sums at the end, and between SLICES workgroups, whose sums another kernel adds up.
+ * SPLITS subgroups, which add up their sums at the end.
  *
  * Weights come straight from memory: a tile of a panel is 256 bytes in a row, no two subgroups read the same, and all tiles of a
  * round, DEPTH of each panel, are on their way at once. Operands go through workgroup memory: with two SIDES for them a round has one
@@ -32,16 +32,14 @@ fn panel_of(subgroup: u32) -> u32 { return subgroup % GROUPS * PANELS; }
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let units = dims.x / 8u;
-  let begin = group.z * (units / SLICES);
-  let end = begin + units / SLICES;
   let subgroup = lane / 32u;
   let first = group.x * (PANELS * GROUPS) + panel_of(subgroup);
   var sums: Totals;
   var places = places_of(group, lane);
-  var eights = loads_of(&places, begin);
+  var eights = loads_of(&places, 0u);
   prepare(group, lane);
   var side = 0u;
-  for (var k = begin; k < end; k += UNITS) {
+  for (var k = 0u; k < units; k += UNITS) {
     var w: array<Left, DEPTH * PANELS>;
     for (var p = 0u; p < PANELS; p++) {
       let panel = min(first + p, dims.y / 16u - 1u);
@@ -52,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     put(&eights, side, lane);
     workgroupBarrier();
-    eights = loads_of(&places, min(k + UNITS, end - UNITS));
+    eights = loads_of(&places, min(k + UNITS, units - UNITS));
     for (var d = 0u; d < DEPTH; d++) {
       for (var m = 0u; m < ROW_TILES; m++) {
         let at = side + m * 8u * STRIDE + split_of(subgroup) * DEPTH + d;
@@ -120,23 +118,6 @@ fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
     workgroupBarrier();
     store_kept(first, group, lane);
     workgroupBarrier();
-  }
-}
-`;
-
-/** finish, where several workgroups share the columns: sums of a slice as they are. */
-export const finishPanelSlice = /* wgsl */ `
-const Y_SIZE = 0u;
-fn prepare(group: vec3u, lane: u32) {}
-
-fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
-  let row = group.z * ROWS + group.y * TILE_ROWS;
-  let n = group.x * OUTPUTS + panel_of(lane / 32u) * 16u;
-  for (var m = 0u; m < ROW_TILES; m++) {
-    for (var p = 0u; p < PANELS; p++) {
-      subgroupMatrixStore<col_major>(&partial, (row + m * 8u) * PARTIAL_STRIDE + n + p * 16u, (*sums)[p], PARTIAL_STRIDE);
-    }
-    for (var i = PANELS; i < ROW_TILES * PANELS; i++) { (*sums)[i - PANELS] = (*sums)[i]; }
   }
 }
 `;

@@ -11,7 +11,9 @@ export function sharedSums({ tier }: Device, rows: number, outputs: number): num
   const firsts = (['f32', 'f16', 'panels', 'int8', 'int4'] as const).map((format) =>
     matrixLayouts.find((use) => isFor(use, { rows, outputs, format })),
   );
-  const slices = Math.max(...firsts.map((first) => first?.layout.slices ?? 1));
+  const slices = Math.max(
+    ...firsts.map((first) => (first && 'slices' in first.layout ? first.layout.slices : 1)),
+  );
   return slices > 1 ? slices * paddedRows(rows) * paddedOutputs(outputs) : 0;
 }
 

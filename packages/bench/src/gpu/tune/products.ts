@@ -52,7 +52,6 @@ const panelChoices: Choices<PanelLayout> = {
   panels: [1, 2],
   groups: [1, 2, 4],
   splits: [1, 2, 4, 8, 16],
-  slices: [1, 2, 4],
   depth: [2, 4, 8, 16],
   sides: [1, 2],
 };
@@ -61,7 +60,6 @@ const panelStart: PanelLayout = {
   panels: 1,
   groups: 2,
   splits: 4,
-  slices: 1,
   depth: 8,
   sides: 2,
 };
