@@ -287,12 +287,15 @@ await onEmulated('matrix', (device) => {
     expect(make({ splits: 2 })).toThrow('splits are added up');
   });
 
-  test('matmul chooses among them by rows, columns and room', async () => {
-    const runs = [1, 2, 3, 16, 17, 40, 50, 100, 130].flatMap((active) =>
-      [64, 104, 256].map((width) => ({ capacity: active + 1, active, columns: width })),
-    );
-    await check(device(), products[1]!, runs, (pass, tensors, { rows }) =>
-      matmul(pass, tensors, { rows, store: 'accumulate' }),
-    );
-  });
+  test.each([products[1]!, products[4]!])(
+    'matmul chooses among them by rows, columns and room: $format',
+    async (product) => {
+      const runs = [1, 2, 3, 16, 17, 40, 50, 100, 130].flatMap((active) =>
+        [64, 104, 256].map((width) => ({ capacity: active + 1, active, columns: width })),
+      );
+      await check(device(), product, runs, (pass, tensors, { rows }) =>
+        matmul(pass, tensors, { rows, store: product.store }),
+      );
+    },
+  );
 });
