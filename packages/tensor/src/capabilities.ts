@@ -95,6 +95,13 @@ function hasMatrixTiles(info: GPUAdapterInfo): boolean {
   return whole && matrixSizes.every((size) => sizes.includes(size));
 }
 
+function needsOf(name: TierName): string {
+  const features = tiers[name].features.join(', ');
+  return name === 'matrix'
+    ? `${features} with products of ${matrixSizes.join(' and ')} in f16 and subgroups of 32`
+    : features;
+}
+
 /** Names of all tiers an adapter can run, in the table's order. */
 export function supportedTiers(adapter: GPUAdapter): TierName[] {
   return Object.values(tiers)
@@ -117,7 +124,7 @@ export function chooseTier(adapter: GPUAdapter, wanted?: TierName): Tier {
     }
     if (!supported.includes(wanted)) {
       throw new UnsupportedFeatureError(
-        `tier "${wanted}" needs ${tiers[wanted].features.join(', ')}, which ${adapter.info.description || 'this adapter'} ` +
+        `tier "${wanted}" needs ${needsOf(wanted)}, which ${adapter.info.description || 'this adapter'} ` +
           `does not offer: use ${supported.join(', ')}`,
       );
     }

@@ -25,6 +25,7 @@ const rows = [1, 2, 3, 4, 16, 17, 32, 48, 64, 128, 2048];
 const shapes = [
   [4096, 4096],
   [22016, 4096],
+  [12288, 4096],
   [1536, 4096],
   [32000, 4096],
   [96, 96],
@@ -38,7 +39,16 @@ const met = {
   f16: ['team4', 'team16', 'tile64'],
   matrix: ['matrix32x32_splits4', 'matrix128x64_slices4', 'add_slices'],
 } as const;
-const metOfPanels = ['row2x2_lanes4', 'panels8x64', 'panels64x64', 'matrix48x64_slices4', 'add_slices'];
+const metOfPanels = [
+  ...[
+    'row2x2_lanes4',
+    'panels8x64',
+    'panels16x64_splits4',
+    'panels32x64_splits2_depth8_sides2',
+    'panels64x64',
+  ],
+  ...['matrix48x64_slices4', 'add_slices'],
+];
 
 // Dawn's null adapter has too little workgroup memory for most products of tier matrix, and subgroups too small for teams:
 // compile.test.ts meets few of them.
@@ -125,6 +135,10 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
     const main = '@compute @workgroup_size(32) fn main() { room[0] += 1; }';
     await run(`12000>; ${main}`);
     await expect(run(`13000>; ${main}`)).rejects.toThrow('52000 bytes');
+    const large = (width: number) => main.replace('32', String(width));
+    await run(`12000>; ${large(512)}`);
+    await expect(run(`13000>; ${large(512)}`)).rejects.toThrow('52000 bytes');
+    await expect(run(`100>; ${large(2048)}`)).rejects.toThrow('workgroup_size(2048');
     await expect(run(`100>; ${main} fn`)).rejects.toThrow('does not compile');
     const store = 'subgroupMatrixStore<row_major>(&room, 0u, sums, 16u);';
     await expect(run(`256>; fn put() { ${store} } ${main}`)).rejects.toThrow('may not be aligned');

@@ -181,6 +181,33 @@ describe('tiers', () => {
     );
   });
 
+  test('tier matrix is for adapters that list both sizes of products, in f16 and f32, and subgroups of 32', async () => {
+    const adapter = await (await nullGpu()).requestAdapter();
+    const sized = (
+      sizes: readonly (readonly [number, number, number])[],
+      result = 'f32',
+      subgroups = 32,
+    ) => ({
+      features: adapter!.features,
+      info: {
+        ...{ subgroupMinSize: subgroups, subgroupMaxSize: 32 },
+        subgroupMatrixConfigs: sizes.map(([M, N, K]) => ({
+          ...{ M, N, K, componentType: 'f16', resultComponentType: result },
+        })),
+      },
+    });
+    const both = [[16, 16, 16] as const, [16, 8, 8] as const];
+    const best = (given: object) => supportedTiers(given as GPUAdapter).at(-1);
+    expect(best(sized(both))).toBe('matrix');
+    for (const given of [
+      sized(both.slice(1)),
+      sized(both.slice(0, 1)),
+      sized(both, 'f16'),
+      sized(both, 'f32', 16),
+    ])
+      expect(best(given)).toBe('f16');
+  });
+
   test('a CPU driver gets the software tier, another adapter its best, and any tier can be forced', async () => {
     const { info } = await testAdapter();
     expect((await testDevice()).tier.name === 'software').toBe(isSoftware(info));

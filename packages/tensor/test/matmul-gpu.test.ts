@@ -36,7 +36,6 @@ import {
   uploadValues,
 } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
-import { squareParts } from '../src/kernels/matmul.ts';
 import { matrixLayouts, rowLayouts } from '../src/kernels/matmul-layouts.ts';
 import { teamProduct, type TeamLayout } from '../src/kernels/matmul-team.ts';
 import type { Product, ProductShape, Variant } from '../src/kernels/product.ts';
@@ -57,8 +56,10 @@ const outputsOf = ({ format, store }: { readonly format: WeightStorage; readonly
 const formatOf = (storage: WeightStorage): WeightFormat => (storage === 'panels' ? 'f16' : storage);
 
 /** Row capacities and columns to try a variant with; those that it takes are. */
-const capacities = [1, 2, 7, 16, 17, 32, 48, 50, 64, 128, 130];
+const capacities = [1, 2, 7, 8, 16, 17, 32, 48, 50, 64, 128, 130];
 const columns = [64, 128, 256, 512];
+/** Rounds of panels are few columns: these are many. */
+const manyColumns = 1536;
 
 interface Run {
   readonly capacity: number;
@@ -112,7 +113,8 @@ function runsOf(device: Device, variant: Variant, product: (typeof products)[num
   const outputs = outputsOf(product);
   const takes = (rows: number, width: number) =>
     variant.takes({ rows, outputs, columns: width, format: product.format }, device, true);
-  const [fewest, more] = columns.filter((width) => capacities.some((rows) => takes(rows, width)));
+  const [fewest, second] = columns.filter((width) => capacities.some((rows) => takes(rows, width)));
+  const more = product.format === 'panels' ? manyColumns : second;
   if (fewest === undefined) return [];
   const most = capacities.filter((rows) => takes(rows, fewest)).at(-1)!;
   return [
@@ -207,6 +209,8 @@ await onEmulated('matrix', (device) => {
     [128, 64, 'int8', 'gated', 100, [1, 4]], // rows that are much larger than at the norm before
     [128, 128, 'int4', 'assign', 0.01, [1]],
     [96, 128, 'f16', 'assign', 1, [7]], // of columns that subgroup matrices do not take
+    [256, 256, 'panels', 'assign', 1, [1, 8, 30]],
+    [512, 512, 'panels', 'gated', 1, [2, 16]],
   ] as const)(
     'a norm of %i columns in products of %i columns: %s, %s, rows grow by %d',
     async (width, inner, format, store, growth, rowCounts) => {
@@ -217,8 +221,8 @@ await onEmulated('matrix', (device) => {
         const rows = active + (active % 3);
         const { own, destroy } = scope();
         const [first, second] = [
-          randomMatrix(random, format, width, inner),
-          randomMatrix(random, format, outputs, width),
+          randomMatrix(random, formatOf(format), width, inner),
+          randomMatrix(random, formatOf(format), outputs, width),
         ];
         const size = (300 * Math.sqrt(inner)) / growth; // with values up to 30
         const x = storedValues('f16', random.normals(active * inner)).map((value) => value / size);
@@ -237,6 +241,7 @@ await onEmulated('matrix', (device) => {
           partial: own(device().tensor<'f32'>('f32', [most])),
         };
         const reader = own(uploadMatrix(device(), second.host));
+        expect(reader.storage).toBe(format);
         const stream = {
           ...{ batch: shared.batch, y, normed: tensor('f16', width, new Float32Array()) },
           weight: own(uploadValues(device(), 'f32', [width], weight)),
@@ -264,18 +269,23 @@ await onEmulated('matrix', (device) => {
   );
 
   test('norms have room for the parts of every layout, and those of no layout for fewer outputs', () => {
-    for (const rows of [1, 2, 4, 8, 16, 32, 48]) {
-      for (const format of ['f32', 'f16', 'int8', 'int4'] as const) {
-        const { own, destroy } = scope();
-        const weights = own(uploadMatrix(device(), randomMatrix(seeded(3), format, 64, 256).host));
-        const parts = squareParts(device(), rows, weights, undefined);
-        expect(parts).toBeGreaterThan(0);
-        expect(2 * 48 + rows * parts!).toBeLessThanOrEqual(normSums(device(), rows, 64));
-        destroy();
-      }
+    for (const { variant } of [...rows, ...matrices]) {
+      const parts = variant.squareParts?.({ rows: 1, outputs: 64, columns: 256, format: 'f32' }) ?? 0;
+      expect(2 * 48 + parts).toBeLessThanOrEqual(normSums(device(), 1, 64));
     }
     const layout = { outputs: 2, lanes: 32, splits: 8, subgroups: 8 } as const; // two outputs a workgroup
     expect('squareParts' in rowProduct(layout, { most: 1 })).toBe(false);
+  });
+
+  test('more rows than a tile of panels has, in several groups', async () => {
+    const layout = { rowTiles: 2, panels: 1, groups: 2, splits: 2, depth: 2, sides: 1 } as const;
+    const variant = panelProduct(layout, { most: 50 });
+    const run = { capacity: 50, active: 41, columns: 256 };
+    await check(device(), products[4]!, [run], (pass, tensors) =>
+      matmul(pass, tensors, { rows: 50, variant }),
+    );
+    expect(() => panelProduct({ ...layout, rowTiles: 3 }, { most: 50 })).toThrow('two tiles of rows');
+    expect('squareParts' in panelProduct({ ...layout, groups: 8 }, { most: 16 })).toBe(false);
   });
 
   test('a layout that the kernel does not have is refused', () => {

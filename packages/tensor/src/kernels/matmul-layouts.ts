@@ -37,7 +37,7 @@ export interface RowLayout {
 
 /** How a product of weights in panels is laid out on subgroup matrices; see `panelBody`. */
 export interface PanelLayout {
-  /** Tiles of eight rows. */
+  /** Tiles of eight rows: one, or an even number. */
   readonly rowTiles: number;
   /** Panels of 16 outputs that a subgroup computes, and subgroups side by side for others. */
   readonly panels: number;
@@ -97,6 +97,8 @@ export const rowLayouts: readonly (LayoutUse & { readonly layout: RowLayout })[]
 const panel: PanelLayout = { rowTiles: 1, panels: 1, groups: 4, splits: 2, depth: 8, sides: 2 };
 /** Few outputs a workgroup, whose columns many subgroups share. */
 const narrow: PanelLayout = { ...panel, groups: 2, splits: 8, depth: 4 };
+/** For columns that only short rounds divide; not measured. */
+const short: PanelLayout = { ...panel, groups: 2, splits: 4, depth: 2 };
 
 const one: ProductLayout = {
   ...{ rowTiles: 1, columnTiles: 1, rowGroups: 1, columnGroups: 4 },
@@ -115,13 +117,16 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: 8, formats: ['panels'], below: few, layout: { ...narrow, groups: 1, splits: 16 } },
   { most: 8, formats: ['panels'], outputs: many, layout: panel },
   { most: 8, formats: ['panels'], layout: narrow },
+  { most: 8, formats: ['panels'], layout: short },
   { most: 16, formats: ['panels'], below: few, layout: { ...narrow, rowTiles: 2, groups: 1, splits: 16 } },
   { most: 16, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 2 } },
   { most: 16, formats: ['panels'], outputs: several, layout: { ...panel, rowTiles: 2, splits: 4 } },
   { most: 16, formats: ['panels'], layout: { ...narrow, rowTiles: 2 } },
+  { most: 16, formats: ['panels'], layout: { ...short, rowTiles: 2 } },
   { most: 32, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 4, sides: 1 } },
   { most: 32, formats: ['panels'], outputs: several, layout: { ...panel, rowTiles: 4 } },
   { most: 32, formats: ['panels'], layout: { ...narrow, rowTiles: 4 } },
+  { most: 32, formats: ['panels'], layout: { ...short, rowTiles: 4 } },
   { most: 16, formats: ['int4'], outputs: many, layout: one },
   { most: 16, formats: floats, outputs: many, layout: { ...one, splits: 4 } },
   { most: 16, outputs: several, layout: { ...one, columnGroups: 2, splits: 2 } },

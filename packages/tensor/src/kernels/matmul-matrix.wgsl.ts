@@ -57,7 +57,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 fn places_of(group: vec3u, lane: u32) -> Places {
   var places: Places;
   for (var i = 0u; i < W_LOADS; i++) {
-    let own = lane + WIDTH * i;
+    let own = min(lane + WIDTH * i, OUTPUTS * W_UNITS - 1u);
     places.w[i] = load_at(min(group.x * OUTPUTS + output_of(own), dims.y - 1u), unit_of(own));
   }
   for (var i = 0u; i < X_LOADS; i++) {

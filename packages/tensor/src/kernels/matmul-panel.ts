@@ -1,20 +1,35 @@
+import { InvalidOptionError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import { isFor, type LayoutUse, type PanelLayout } from './matmul-layouts.ts';
 import { matrixBindings, storeKept } from './matmul-matrix.wgsl.ts';
 import { finishPanels, panelBody, panelWords } from './matmul-panel.wgsl.ts';
 import { operandLoads, operandUnit } from './operand.ts';
-import { normPart, productKernel, storePart, type Product, type Variant } from './product.ts';
+import {
+  normPart,
+  productKernel,
+  storePart,
+  type Product,
+  type ProductShape,
+  type Variant,
+} from './product.ts';
 
-/** Products of weights in panels with one layout, for tier `matrix`. */
+/**
+ * Products of weights in panels with one layout, for tier `matrix`.
+ * @throws InvalidOptionError for a layout that the kernel does not have.
+ */
 export function panelProduct(layout: PanelLayout, use: LayoutUse): Variant {
   const { rowTiles, panels, groups, splits, depth } = layout;
+  if (rowTiles > 1 && rowTiles % 2 !== 0)
+    throw new InvalidOptionError(`layout ${JSON.stringify(layout)}: sums leave two tiles of rows at a time`);
   const tileRows = 8 * rowTiles;
   const tileOutputs = 16 * panels * groups;
   const bytes = workgroupBytes(layout);
   const name = nameOf(layout);
   return {
     name,
-    squareParts: ({ outputs }) => Math.ceil(outputs / tileOutputs),
+    ...(partOutputs.includes(tileOutputs) && {
+      squareParts: ({ outputs }: ProductShape) => Math.ceil(outputs / tileOutputs),
+    }),
     takes: (shape, { gpu: { limits } }) =>
       shape.format === 'panels' &&
       bytes <= limits.maxComputeWorkgroupStorageSize &&
@@ -27,6 +42,9 @@ export function panelProduct(layout: PanelLayout, use: LayoutUse): Variant {
     },
   };
 }
+
+/** Outputs of a workgroup whose squares a subgroup adds up: in pairs, by as many invocations. */
+const partOutputs = [16, 32, 64];
 
 /** Workgroup memory that a kernel takes: for operands and then for sums, and for the squares of its rows. */
 function workgroupBytes({ rowTiles, panels, groups, splits, depth, sides }: PanelLayout): number {

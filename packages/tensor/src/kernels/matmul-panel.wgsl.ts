@@ -3,7 +3,7 @@
  * computes 8 · ROW_TILES rows × 16 · PANELS · GROUPS outputs, a subgroup PANELS panels of them. The columns of W are shared between
  * SPLITS subgroups, which add up their sums at the end.
  *
- * Weights come straight from memory: a tile of a panel is 256 bytes in a row, no two subgroups read the same, and all tiles of a
+ * Weights come straight from memory: a tile of a panel is 256 bytes in a row, a workgroup reads each but once, and all tiles of a
  * round, DEPTH of each panel, are on their way at once. Operands go through workgroup memory: with two SIDES for them a round has one
  * barrier, with one there is room for more workgroups.
  */

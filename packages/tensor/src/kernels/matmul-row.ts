@@ -29,6 +29,7 @@ const weightLoads: Readonly<Record<WeightStorage, readonly string[]>> = {
 export function rowProduct({ outputs, lanes, splits, subgroups }: RowLayout, use: LayoutUse): Variant {
   const { most } = use;
   const own = (subgroups / splits) * outputs * (32 / lanes);
+  const whole = subgroups % splits === 0 && own % 2 === 0 && own <= 64 && most * own <= 64 * subgroups;
   const parts = ({ outputs: all }: ProductShape) => Math.ceil(all / own);
   const shares = [
     outputs > 1 && `x${outputs}`,
@@ -51,6 +52,7 @@ export function rowProduct({ outputs, lanes, splits, subgroups }: RowLayout, use
     ...(own >= fewestPartOutputs && { squareParts: parts }),
     takes: (shape, { gpu: { limits } }) =>
       isFor(use, shape) &&
+      whole &&
       shape.columns % 8 === 0 &&
       32 * subgroups <= limits.maxComputeInvocationsPerWorkgroup,
     record: (pass, tensors, shape, product) => pass.run(code(product), tensors, [parts(shape)]),

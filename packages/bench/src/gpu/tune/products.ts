@@ -127,7 +127,7 @@ async function tune(
     );
   }
   if (storage === 'panels') {
-    const start = { ...panelStart, rowTiles: Math.ceil(rows / 8) };
+    const start = { ...panelStart, rowTiles: rows > 8 ? 2 * Math.ceil(rows / 16) : 1 };
     await search(bench, { start, choices: choices.panels, now }, (layout) =>
       time(layout, panelProduct(layout, { most: Infinity })),
     );
