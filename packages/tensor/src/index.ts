@@ -43,7 +43,7 @@ export {
   type WeightFormat,
   type WeightStorage,
 } from './kernels/matrix.ts';
-export { rowOfPanel } from './kernels/panels.ts';
+export { panelRows, rowOfPanels } from './kernels/panels.ts';
 export { narrowChunk, operandPrelude, type Operand } from './kernels/operand.ts';
 export { reducingKernel, rowLanes } from './kernels/reduce.ts';
 export {

@@ -286,6 +286,8 @@ await onEmulated('matrix', (device) => {
     );
     expect(() => panelProduct({ ...layout, rowTiles: 3 }, { most: 50 })).toThrow('two tiles of rows');
     expect('squareParts' in panelProduct({ ...layout, groups: 8 }, { most: 16 })).toBe(false);
+    const wide = { ...others['two rounds ahead, a subgroup a workgroup']!, columnGroups: 4 }; // 128 outputs a workgroup
+    expect('squareParts' in matrixProduct(wide, { most: 16 })).toBe(false);
   });
 
   test('a layout that the kernel does not have is refused', () => {

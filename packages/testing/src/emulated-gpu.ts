@@ -169,14 +169,6 @@ fn emulated_store_ARRAY(offset: u32, matrix: Sums, stride: u32) {
     ARRAY[select(0u, at, within)] = select(bitcast<f32>(emulated_nan), matrix[i], within);
   }
 }`,
-  store_turned: /* wgsl */ `
-fn emulated_store_turned_ARRAY(offset: u32, matrix: Sums, stride: u32) {
-  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
-    let at = offset + emulated_column() * stride + emulated_row(i);
-    let within = at < LENGTH;
-    ARRAY[select(0u, at, within)] = select(bitcast<f32>(emulated_nan), matrix[i], within);
-  }
-}`,
   // Four rows are a place, of which as many invocations hold one each.
   store_turned_quads: /* wgsl */ `
 fn emulated_store_turned_quads_ARRAY(offset: u32, matrix: Sums, stride: u32) {

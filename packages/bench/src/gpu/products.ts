@@ -4,8 +4,9 @@ import {
   isSoftware,
   matmul,
   partialSums,
-  rowOfPanel,
+  panelRows,
   Recorder,
+  rowOfPanels,
   type Device,
   type GpuTensor,
   type Matrix,
@@ -195,11 +196,13 @@ async function readPair(
   row: number,
 ): Promise<HostMatrix> {
   const { rows } = block;
+  const { columns } = matrix;
   if (matrix.storage === 'panels') {
-    const bits = await readRows(device, block.words, (row - (row % 16)) / rows, 16 / rows);
-    const panel = new Uint16Array(bits);
-    const data = Uint16Array.of(...rowOfPanel(panel, row % 16), ...rowOfPanel(panel, (row % 16) + 1));
-    return { rows: 2, columns: matrix.columns, format: 'f16', data };
+    const own = row % panelRows;
+    const panel = new Uint16Array(await readRows(device, block.words, (row - own) / rows, panelRows / rows));
+    const data = new Uint16Array(2 * columns);
+    for (const half of [0, 1]) data.set(rowOfPanels(panel, columns, own + half), half * columns);
+    return { rows: 2, columns, format: 'f16', data };
   }
   const words = await readRows(device, block.words, row / rows, 2 / rows);
   return hostMatrix(matrix, words, () => readRows(device, block.scales, row / rows, 2 / rows));

@@ -22,7 +22,7 @@ import {
 } from './matmul-matrix.wgsl.ts';
 import { rowProduct } from './matmul-row.ts';
 import { panelProduct } from './matmul-panel.ts';
-import { addSlices, isRoomy, sliceSizes } from './matmul-slices.ts';
+import { addSlices, isRoomy, sliceSizes, summedOutputs } from './matmul-slices.ts';
 import { isFor, matrixLayouts, rowLayouts, type LayoutUse, type ProductLayout } from './matmul-layouts.ts';
 import type { WeightStorage } from './matrix.ts';
 import { panelOrder, rowOrder } from './matrix.wgsl.ts';
@@ -30,9 +30,10 @@ import { operandLoads, operandUnit } from './operand.ts';
 import {
   normPart,
   productKernel,
+  squaresOf,
   storePart,
+  subgroupMatrices,
   type Product,
-  type ProductShape,
   type Variant,
 } from './product.ts';
 
@@ -94,10 +95,9 @@ export function matrixProduct(layout: ProductLayout, use: LayoutUse): Variant {
   const width = 32 * rowGroups * columnGroups * splits;
   const { body } = finishOf(layout);
   const name = nameOf(layout);
-  const parts = (shape: ProductShape) => Math.ceil(shape.outputs / (slices > 1 ? 64 : tileOutputs));
   return {
     name,
-    ...(body !== finishInTurns && { squareParts: parts }),
+    ...(body !== finishInTurns && squaresOf(slices > 1 ? summedOutputs : tileOutputs)),
     takes: (shape, { gpu: { limits } }, partial) =>
       bytes <= limits.maxComputeWorkgroupStorageSize &&
       width <= limits.maxComputeInvocationsPerWorkgroup &&
@@ -136,8 +136,7 @@ function matrixKernel(
   const { body } = finishOf(layout);
   const slices = layout.slices > 1;
   const prelude: Prelude = {
-    enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
-    directives: ['diagnostic(off, chromium.subgroup_matrix_uniformity);'],
+    ...subgroupMatrices,
     aliases: { XUnit: operandUnit[x] },
     constants: { ...constantsOf(layout), ...(slices && sums) },
   };

@@ -7,9 +7,10 @@ import { operandLoads, operandUnit } from './operand.ts';
 import {
   normPart,
   productKernel,
+  squaresOf,
   storePart,
+  subgroupMatrices,
   type Product,
-  type ProductShape,
   type Variant,
 } from './product.ts';
 
@@ -27,9 +28,7 @@ export function panelProduct(layout: PanelLayout, use: LayoutUse): Variant {
   const name = nameOf(layout);
   return {
     name,
-    ...(partOutputs.includes(tileOutputs) && {
-      squareParts: ({ outputs }: ProductShape) => Math.ceil(outputs / tileOutputs),
-    }),
+    ...squaresOf(tileOutputs),
     takes: (shape, { gpu: { limits } }) =>
       shape.format === 'panels' &&
       bytes <= limits.maxComputeWorkgroupStorageSize &&
@@ -42,9 +41,6 @@ export function panelProduct(layout: PanelLayout, use: LayoutUse): Variant {
     },
   };
 }
-
-/** Outputs of a workgroup whose squares a subgroup adds up: in pairs, by as many invocations. */
-const partOutputs = [16, 32, 64];
 
 /** Workgroup memory that a kernel takes: for operands and then for sums, and for the squares of its rows. */
 function workgroupBytes({ rowTiles, panels, groups, splits, depth, sides }: PanelLayout): number {
@@ -64,8 +60,7 @@ function panelKernel(name: string, product: Product, layout: PanelLayout): Kerne
   return productKernel(
     `matmul_${name}`,
     {
-      enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
-      directives: ['diagnostic(off, chromium.subgroup_matrix_uniformity);'],
+      ...subgroupMatrices,
       aliases: { XUnit: operandUnit[product.x] },
       constants: { ...tiles, SPLITS: splits, DEPTH: depth, SIDES: sides },
     },

@@ -6,15 +6,7 @@ import { isFor, type LayoutUse, type RowLayout } from './matmul-layouts.ts';
 import type { WeightStorage } from './matrix.ts';
 import { panelOrder, rowOrder } from './matrix.wgsl.ts';
 import { operandLoads, operandUnit } from './operand.ts';
-import {
-  fewestPartOutputs,
-  normPart,
-  productKernel,
-  storePart,
-  type Product,
-  type ProductShape,
-  type Variant,
-} from './product.ts';
+import { normPart, productKernel, squaresOf, storePart, type Product, type Variant } from './product.ts';
 
 /** How weights are taken, and multiplied. */
 const weightLoads: Readonly<Record<WeightStorage, readonly string[]>> = {
@@ -30,7 +22,6 @@ export function rowProduct({ outputs, lanes, splits, subgroups }: RowLayout, use
   const { most } = use;
   const own = (subgroups / splits) * outputs * (32 / lanes);
   const whole = subgroups % splits === 0 && own % 2 === 0 && own <= 64 && most * own <= 64 * subgroups;
-  const parts = ({ outputs: all }: ProductShape) => Math.ceil(all / own);
   const shares = [
     outputs > 1 && `x${outputs}`,
     lanes < 32 && `_lanes${lanes}`,
@@ -49,12 +40,13 @@ export function rowProduct({ outputs, lanes, splits, subgroups }: RowLayout, use
   };
   return {
     name,
-    ...(own >= fewestPartOutputs && { squareParts: parts }),
+    ...squaresOf(own),
     takes: (shape, { gpu: { limits } }) =>
       isFor(use, shape) &&
       whole &&
       shape.columns % 8 === 0 &&
       32 * subgroups <= limits.maxComputeInvocationsPerWorkgroup,
-    record: (pass, tensors, shape, product) => pass.run(code(product), tensors, [parts(shape)]),
+    record: (pass, tensors, shape, product) =>
+      pass.run(code(product), tensors, [Math.ceil(shape.outputs / own)]),
   };
 }

@@ -3,14 +3,13 @@ import type { Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import { isFor, matrixLayouts } from './matmul-layouts.ts';
 import { addSlicesBindings, addSlicesBody } from './matmul-matrix.wgsl.ts';
+import { decodeQuad, type WeightStorage } from './matrix.ts';
 import { normPart, productKernel, storePart, type Product, type ProductShape } from './product.ts';
 
 /** Elements that the sums of a shared product take; 0 where it is better not shared: many outputs fill a GPU by themselves. */
 export function sharedSums({ tier }: Device, rows: number, outputs: number): number {
   if (tier.matmul !== 'matrix') return 0;
-  const firsts = (['f32', 'f16', 'panels', 'int8', 'int4'] as const).map((format) =>
-    matrixLayouts.find((use) => isFor(use, { rows, outputs, format })),
-  );
+  const firsts = storages.map((format) => matrixLayouts.find((use) => isFor(use, { rows, outputs, format })));
   const slices = Math.max(
     ...firsts.map((first) => (first && 'slices' in first.layout ? first.layout.slices : 1)),
   );
@@ -25,6 +24,8 @@ export function partialSums(device: Device, rows: number, outputs: number): numb
   return Math.max(...[32, 48, 64, 128].map((size) => sharedSums(device, Math.min(size, rows), outputs)));
 }
 
+const storages = Object.keys(decodeQuad) as WeightStorage[];
+
 const paddedRows = (rows: number) => [32, 64].find((size) => rows <= size) ?? 128;
 const paddedOutputs = (outputs: number) => Math.ceil(outputs / 64) * 64;
 
@@ -37,6 +38,9 @@ export function isRoomy({ rows }: ProductShape, tileRows: number, tileOutputs: n
 export function sliceSizes({ rows, outputs }: ProductShape, slices: number): Record<string, number> {
   return { ROWS: paddedRows(rows), PARTIAL_STRIDE: paddedOutputs(outputs), SLICES: slices };
 }
+
+/** Outputs of which a subgroup adds up slices, and squares. */
+export const summedOutputs = 64;
 
 /** Adds up the slices of a product and stores it. */
 export function addSlices(

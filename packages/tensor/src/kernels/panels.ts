@@ -32,14 +32,15 @@ function byteAligned(data: Uint16Array): Uint16Array {
 
 /**
  * A row of f16 in panels, as it was before {@link inPanels}.
- * @param panel bits of the panel that holds it
- * @param row within the panel
+ * @param panels bits of whole panels
+ * @param row from the first of them on
  */
-export function rowOfPanel(panel: Uint16Array, row: number): Uint16Array {
-  const values = new Uint16Array(panel.length / panelRows);
-  for (let i = 0; i < values.length / 8; i++) {
-    const at = 8 * (i * panelRows + row);
-    values.set(panel.subarray(at, at + 8), 8 * i);
+export function rowOfPanels(panels: Uint16Array, columns: number, row: number): Uint16Array {
+  const values = new Uint16Array(columns);
+  const first = (row - (row % panelRows)) * columns;
+  for (let i = 0; i < columns / 8; i++) {
+    const at = first + 8 * (i * panelRows + (row % panelRows));
+    values.set(panels.subarray(at, at + 8), 8 * i);
   }
   return values;
 }

@@ -89,6 +89,18 @@ export interface Variant {
 
 const stores: Readonly<Record<Store, string>> = { assign, accumulate, gated };
 
+/** Outputs whose squares a subgroup adds up at most: in pairs, by as many invocations. */
+const mostPartOutputs = 64;
+
+/**
+ * What a variant with `own` outputs a workgroup says of squares: their parts, or nothing where norms have no room for so many, or
+ * invocations side by side cannot add them up.
+ */
+export function squaresOf(own: number): Pick<Variant, 'squareParts'> {
+  const sizes = own >= fewestPartOutputs && own <= mostPartOutputs && Number.isInteger(Math.log2(own));
+  return sizes ? { squareParts: ({ outputs }) => Math.ceil(outputs / own) } : {};
+}
+
 /** What defines `store`. */
 export function storePart({ store, y }: Pick<Product, 'store' | 'y'>): KernelPart {
   const narrow = { prelude: operandPrelude({ Y: y }), chunks: [narrowChunk[y]] };
@@ -116,6 +128,12 @@ export function normPart({ norm }: Product): KernelPart {
     chunks: [leftByNorms, ...own, addAcross],
   };
 }
+
+/** What kernels with subgroup matrices want in front of them. */
+export const subgroupMatrices = {
+  enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
+  directives: ['diagnostic(off, chromium.subgroup_matrix_uniformity);'],
+} as const;
 
 /** A kernel of parts: their chunks lie between bindings and body. */
 export function productKernel(
