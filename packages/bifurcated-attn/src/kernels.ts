@@ -47,7 +47,7 @@ export interface MatrixLayout {
 const matrixLayouts: readonly MatrixLayout[] = [
   { vectors: 16, shares: 2, keys: 16, tasks: 512 },
   { vectors: 32, shares: 2, keys: 32, tasks: 192 },
-  { vectors: 64, shares: 1, keys: 32, tasks: 192 },
+  { vectors: 64, shares: 1, keys: 32, tasks: 256 },
 ];
 /** The same for tasks of few vectors. */
 const fewTasks = 512;

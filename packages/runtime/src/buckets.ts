@@ -5,3 +5,9 @@
 export function bucketOf(rows: number): number {
   return rows > 32 && rows <= 48 ? 48 : 2 ** Math.ceil(Math.log2(Math.max(1, rows)));
 }
+
+/** The capacity below one that is larger than 1. */
+export function smallerBucket(bucket: number): number {
+  if (bucket === 64) return 48;
+  return bucket === 48 ? 32 : bucket / 2;
+}

@@ -9,7 +9,7 @@ import {
   type DraftStrategy,
 } from '@ensample/spec-decode';
 import { invariant, InvalidOptionError, tally, type Pass, type Recording } from '@ensample/tensor';
-import { bucketOf } from './buckets.ts';
+import { bucketOf, smallerBucket } from './buckets.ts';
 import { Counters } from './counters.ts';
 import type { DraftRun } from './draft-run.ts';
 import { Readback, type ReadRows, type RowResult } from './readback.ts';
@@ -115,6 +115,7 @@ export class Decode {
     const fresh = recorded !== this.#recorded;
     this.#inFlight.push({ samples, rows: length + 1, controller, submitted, fresh, read });
     this.counters.submitted(stepper, length);
+    this.#foresee(length);
   }
 
   get #recorded(): number {
@@ -177,28 +178,46 @@ export class Decode {
     return recordings;
   }
 
-  /** The target's step: rows, model, draws, acceptance. */
+  /** The target's step. */
   #step(length: number): Promise<Recording> {
-    const { stepper, sampler, state, adjusting, rule, draft } = this.#options;
+    const { stepper, sampler, state, adjusting, draft } = this.#options;
     const rows = bucketOf(this.#bucket * (length + 1));
     sampler.ensure(rows, adjusting);
-    const judged = length > 0 ? rule.name : 'plain';
-    const laws = length > 0 ? draft?.laws : undefined;
     const buffers = `${sampler.version} ${state.version} ${draft?.version ?? ''}`;
-    return stepper.recording(`round ${rows} ${adjusting ? 'adjusted' : ''} ${judged} ${buffers}`, (pass) => {
-      const { batch, slots, model } = stepper;
-      const { vocabSize: vocab } = model.config;
-      const tensors = { ...state.tensors, slots, batch };
-      layOutRows(pass, tensors);
-      const step = { rows, adjusting, sequences: tensors.sequences };
-      const drawn = sampler.record(pass, stepper, state, step);
-      if (length > 0) {
-        const judging = { ...tensors, ...drawn, ...(laws ? { laws } : {}) };
-        rule.judge?.(pass, judging, { vocab, rows, model: this.#modelOrigin });
-      }
-      accept(pass, { ...tensors, picks: drawn.picks }, { vocab });
-      if (adjusting && state.adjusting) tally(pass, { ...tensors, ...state.adjusting }, { vocab });
-    });
+    const name = `${this.#roundName(rows, length)} ${buffers}`;
+    return stepper.recording(name, (pass) => this.#round(pass, rows, length));
+  }
+
+  /** Once some samples have stopped, rounds have fewer rows: their kernels are compiled before that. */
+  #foresee(length: number): void {
+    if (this.#bucket === 1) return;
+    const { stepper, draft } = this.#options;
+    const samples = smallerBucket(this.#bucket);
+    const rows = bucketOf(samples * (length + 1));
+    stepper.foresee(this.#roundName(rows, length), (pass) => this.#round(pass, rows, length));
+    if (length > 0) draft?.foresee(samples, this.#modelOrigin);
+  }
+
+  #roundName(rows: number, length: number): string {
+    const { adjusting, rule } = this.#options;
+    return `round ${rows} ${adjusting ? 'adjusted' : ''} ${length > 0 ? rule.name : 'plain'}`;
+  }
+
+  /** Records the target's step: rows, model, draws, acceptance. */
+  #round(pass: Pass, rows: number, length: number): void {
+    const { stepper, sampler, state, adjusting, rule, draft } = this.#options;
+    const { batch, slots, model } = stepper;
+    const { vocabSize: vocab } = model.config;
+    const tensors = { ...state.tensors, slots, batch };
+    layOutRows(pass, tensors);
+    const drawn = sampler.record(pass, stepper, state, { rows, adjusting, sequences: tensors.sequences });
+    if (length > 0) {
+      const laws = draft?.laws;
+      const judging = { ...tensors, ...drawn, ...(laws ? { laws } : {}) };
+      rule.judge?.(pass, judging, { vocab, rows, model: this.#modelOrigin });
+    }
+    accept(pass, { ...tensors, picks: drawn.picks }, { vocab });
+    if (adjusting && state.adjusting) tally(pass, { ...tensors, ...state.adjusting }, { vocab });
   }
 
   /** The draft model's place among the strategies, from 1; 0 without one. */

@@ -135,22 +135,41 @@ export class DraftRun implements DraftStrategy {
   }
 
   async propose({ length, samples, origin }: DraftRound): Promise<readonly Recording[]> {
-    const { stepper, sampler, nextPlan } = this.#model;
-    const { state, adjusting, rule, limit } = this.#options;
-    const rows = bucketOf(samples * this.#rows);
-    sampler.ensure(rows, adjusting);
-    const laws = rule.needsLaws ? this.#model.laws(bucketOf(this.#options.samples), limit) : undefined;
+    const { stepper, sampler } = this.#model;
+    const { state, adjusting, rule } = this.#options;
+    const shape = this.#shape(samples, origin);
+    sampler.ensure(shape.rows, adjusting);
     const buffers = `${this.#model.version} ${state.version}`;
     const key = `${samples} ${adjusting ? 'adjusted' : ''} ${rule.name} ${origin} ${buffers}`;
-    const first = await stepper.recording(`first ${rows} ${key}`, (pass) => {
-      layOutRows(pass, { ...state.tensors, slots: stepper.slots, batch: stepper.batch }, 'draft');
-      this.#step(pass, { rows, samples, origin, laws });
-    });
+    const first = await stepper.recording(`first ${shape.rows} ${key}`, (pass) => this.#first(pass, shape));
     if (length === 1) return [first];
-    const next = await stepper.recording(`next ${key}`, (pass) => {
-      this.#step(pass, { rows: samples, samples, origin, laws, attention: nextPlan });
-    });
+    const next = await stepper.recording(`next ${key}`, (pass) => this.#next(pass, shape));
     return [first, ...new Array<Recording>(length - 1).fill(next)];
+  }
+
+  /** Compiles what rounds of so many samples take; see `Stepper.foresee`. */
+  foresee(samples: number, origin: number): void {
+    const { adjusting, rule } = this.#options;
+    const shape = this.#shape(samples, origin);
+    const name = `${shape.rows} ${samples} ${adjusting ? 'adjusted' : ''} ${rule.name} ${origin}`;
+    this.#model.stepper.foresee(name, (pass) => {
+      this.#first(pass, shape);
+      this.#next(pass, shape);
+    });
+  }
+
+  #shape(samples: number, origin: number): StepShape {
+    return { rows: bucketOf(samples * this.#rows), samples, origin, laws: this.laws };
+  }
+
+  #first(pass: Pass, shape: StepShape): void {
+    const { stepper } = this.#model;
+    layOutRows(pass, { ...this.#options.state.tensors, slots: stepper.slots, batch: stepper.batch }, 'draft');
+    this.#step(pass, shape);
+  }
+
+  #next(pass: Pass, shape: StepShape): void {
+    this.#step(pass, { ...shape, rows: shape.samples, attention: this.#model.nextPlan });
   }
 
   #step(pass: Pass, { rows, samples, origin, laws, attention }: StepShape): void {

@@ -43,6 +43,7 @@ export class Stepper {
   readonly #memoryBytes: number;
   readonly #plans: Attention[];
   readonly #recordings = new Map<string, Promise<Recording>>();
+  readonly #foreseen = new Set<string>();
   #version = -1;
   #batch: Batch;
   #activations: ModelActivations;
@@ -142,6 +143,15 @@ export class Stepper {
       this.#recordings.set(name, recording);
     }
     return recording;
+  }
+
+  /** Compiles what `record` will run, once for each name, while steps go on: those that need it then need not wait. */
+  foresee(name: string, record: (pass: Pass) => void): void {
+    if (this.#foreseen.has(name)) return;
+    this.#foreseen.add(name);
+    const { device } = this;
+    // A kernel that does not compile is the step's to report.
+    record({ device, run: (kernel) => void device.pipeline(kernel).catch(() => undefined) });
   }
 
   /**

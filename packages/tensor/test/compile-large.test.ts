@@ -45,9 +45,11 @@ const metOfPanels = [
     'panels8x64',
     'panels16x64_splits4',
     'panels32x64_splits2_depth8_sides2',
+    'panels48x128_splits2_depth4_sides2',
+    'panels48x64_splits2_depth8',
     'panels64x64',
   ],
-  ...['matrix48x64_slices4', 'add_slices'],
+  ...['matrix128x64_slices4', 'add_slices'],
 ];
 
 // Dawn's null adapter has too little workgroup memory for most products of tier matrix, and subgroups too small for teams:

@@ -69,7 +69,6 @@ async function batchRows(
   const prompt = Array.from({ length: context }, (_, i) => (i * 2654435761) % decoder.config.vocabSize);
   const cases = acceptances.flatMap((acceptance) => lengths.map((length) => ({ acceptance, length })));
   const run = { n: [n], maxTokens, temperature: 0.8, repeats: Math.min(3, options.repeats) };
-  await compileRounds(engine, prompt, n);
   const [plain, ...rows] = await benchSpeculation(engine, prompt, cases.map(engineCase), run);
   if (!plain) throw new Error('plain decoding was not timed');
   const flops = usefulFlops(decoder, context + maxTokens / 2);
@@ -81,25 +80,6 @@ async function batchRows(
     const times = { msPerToken, plainMsPerToken: plain.msPerToken, speedup, tokensPerRound, draftLength };
     return { ...what, ...times, ...(peak && { utilisation: share(row), plainUtilisation: share(plain) }) };
   });
-}
-
-/** Rounds of as many rows as `auto` may try: it would meet some of them for the first time while it is timed. */
-async function compileRounds(engine: Engine, prompt: readonly number[], n: number): Promise<void> {
-  const session = await engine.prefill(prompt);
-  try {
-    for (const draftLength of [1, 2, 3, 5, 7, 15].filter((length) => n * (length + 1) <= 256)) {
-      const acceptance = imposedAcceptance(1);
-      await session.generate({
-        n,
-        draftLength,
-        acceptance,
-        maxTokens: 2 * (draftLength + 1),
-        ignoreEos: true,
-      });
-    }
-  } finally {
-    session.dispose();
-  }
 }
 
 function engineCase({
