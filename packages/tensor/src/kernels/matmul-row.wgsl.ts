@@ -19,14 +19,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let own_first = lane / (32u * SPLITS) * OUTPUTS * SIDES + lane % SIDES;
   let first = group.x * OWN + own_first;
   let loads = dims.x / LOAD_COLUMNS;
-  var places: array<u32, OUTPUTS>;
-  for (var o = 0u; o < OUTPUTS; o++) { places[o] = load_at(min(first + o * SIDES, dims.y - 1u), 0u); }
   var sums: array<f32, ROWS * OUTPUTS>;
   for (var i = split * LANES + lane % 32u / SIDES; i < loads; i += SPLITS * LANES) {
     var w: array<vec4u, OUTPUTS>;
     var scale: array<f32, OUTPUTS>;
     for (var o = 0u; o < OUTPUTS; o++) {
-      let at = places[o] + i * LOAD_STEP;
+      let at = load_at(min(first + o * SIDES, dims.y - 1u), i);
       w[o] = load_w(at);
       scale[o] = scale_of(at);
     }
