@@ -136,19 +136,6 @@ fn emulated_Left_row_major_ARRAY(offset: u32, stride: u32) -> Left {
   }
   return matrix;
 }`,
-  Left_col_major: /* wgsl */ `
-fn emulated_Left_col_major_ARRAY(offset: u32, stride: u32) -> Left {
-  var matrix: Left;
-  for (var i = 0u; i < emulated_bound(EMULATED_ROWS * EMULATED_QUADS); i++) {
-    let at = offset + 4u * (i % EMULATED_QUADS) * stride;
-    let row = emulated_row(i / EMULATED_QUADS);
-    matrix[i] = vec4f(
-      emulated_one_ARRAY(at, row), emulated_one_ARRAY(at + stride, row),
-      emulated_one_ARRAY(at + 2u * stride, row), emulated_one_ARRAY(at + 3u * stride, row),
-    );
-  }
-  return matrix;
-}`,
   Right_col_major: /* wgsl */ `
 fn emulated_Right_col_major_ARRAY(offset: u32, stride: u32) -> Right {
   var matrix: Right;
@@ -172,12 +159,6 @@ fn emulated_Right_row_major_ARRAY(offset: u32, stride: u32) -> Right {
 fn emulated_Sums_row_major_ARRAY(offset: u32, stride: u32) -> Sums {
   var matrix: Sums;
   for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_row(i) * stride, emulated_column()); }
-  return matrix;
-}`,
-  Sums_col_major: /* wgsl */ `
-fn emulated_Sums_col_major_ARRAY(offset: u32, stride: u32) -> Sums {
-  var matrix: Sums;
-  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_column() * stride, emulated_row(i)); }
   return matrix;
 }`,
   store: /* wgsl */ `
@@ -267,7 +248,7 @@ export function emulated(code: string): string {
   const chunks = new Set<string>();
   const define = (how: string, array: string): string => {
     const { element, length } = arrayOf(code, array);
-    const read = how.startsWith('Sums') ? sumsInQuads : (elements[element] ?? numbers);
+    const read = how === 'Sums_row_major' ? sumsInQuads : (elements[element] ?? numbers);
     for (const chunk of [read, access[how] ?? '']) {
       const scalar = element === 'vec4f' ? 'f32' : 'u32';
       chunks.add(chunk.replaceAll('ARRAY', array).replaceAll('LENGTH', length).replaceAll('ELEMENT', scalar));
