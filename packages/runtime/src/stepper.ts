@@ -10,6 +10,7 @@ import {
 import { encodeSlots } from '@ensample/spec-decode';
 import {
   createBatch,
+  isSoftware,
   Recorder,
   type Batch,
   type Device,
@@ -145,11 +146,14 @@ export class Stepper {
     return recording;
   }
 
-  /** Compiles what `record` will run, once for each name, while steps go on: those that need it then need not wait. */
+  /**
+   * Compiles what `record` will run, once for each name, while steps go on: those that need it then need not wait. Not on
+   * drivers that run on the CPU: there steps themselves would wait.
+   */
   foresee(name: string, record: (pass: Pass) => void): void {
-    if (this.#foreseen.has(name)) return;
-    this.#foreseen.add(name);
     const { device } = this;
+    if (this.#foreseen.has(name) || isSoftware(device.info)) return;
+    this.#foreseen.add(name);
     // A kernel that does not compile is the step's to report.
     record({ device, run: (kernel) => void device.pipeline(kernel).catch(() => undefined) });
   }
