@@ -2,8 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Device } from '@ensample/tensor';
-import { onEmulated, testDevice } from '@ensample/testing';
+import { nullDevice, onEmulated, testDevice } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
+import { benchTiles, tilesKernel } from '../src/gpu/attention-tiles.ts';
 import { runJobs, type Bench } from '../src/gpu/bench.ts';
 import { openBench } from '../src/gpu/command.ts';
 import { Report } from '../src/gpu/report.ts';
@@ -75,6 +76,14 @@ describe('on a software driver', () => {
   });
 });
 
+test("attention from tiles compiles on Dawn's null backend", async () => {
+  const device = await nullDevice('matrix');
+  const sizes = { HEADS: 2, HEAD_DIM: 128, KEYS: 256, VECTORS: 16 };
+  for (const keyTiles of [1, 2])
+    await device.pipeline(tilesKernel(sizes, { shares: 2, groups: 2, keyTiles, parts: 2 }));
+  device.destroy();
+});
+
 await onEmulated('matrix', (device) => {
   test('layouts of products are checked, timed and compared', async () => {
     await withBench(device(), async (bench, lines) => {
@@ -108,6 +117,18 @@ await onEmulated('matrix', (device) => {
       expect(bench.report.skipped).toEqual([]);
       expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toBeGreaterThan(2);
       expect(lines.filter((line) => line.startsWith('best: '))).toHaveLength(1);
+    });
+  });
+
+  test('attention from tiles is checked and timed', async () => {
+    await withBench(device(), async (bench, lines) => {
+      const choices = { shares: [1, 2], groups: [1, 2], keyTiles: [1], parts: [2] };
+      const start = { shares: 2, groups: 2, keyTiles: 1, parts: 2 };
+      for (const vectors of [8, 32])
+        await benchTiles(bench, { shape: 'tiny', keys: 256, vectors }, start, choices);
+      expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toBeGreaterThanOrEqual(4);
+      expect(lines.filter((line) => line.startsWith('best: '))).toHaveLength(2);
+      expect(bench.report.skipped).toEqual([]);
     });
   });
 });

@@ -161,6 +161,12 @@ fn emulated_Sums_row_major_ARRAY(offset: u32, stride: u32) -> Sums {
   for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_row(i) * stride, emulated_column()); }
   return matrix;
 }`,
+  Sums_col_major: /* wgsl */ `
+fn emulated_Sums_col_major_ARRAY(offset: u32, stride: u32) -> Sums {
+  var matrix: Sums;
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_column() * stride, emulated_row(i)); }
+  return matrix;
+}`,
   store: /* wgsl */ `
 fn emulated_store_ARRAY(offset: u32, matrix: Sums, stride: u32) {
   for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
@@ -248,7 +254,7 @@ export function emulated(code: string): string {
   const chunks = new Set<string>();
   const define = (how: string, array: string): string => {
     const { element, length } = arrayOf(code, array);
-    const read = how === 'Sums_row_major' ? sumsInQuads : (elements[element] ?? numbers);
+    const read = how.startsWith('Sums') ? sumsInQuads : (elements[element] ?? numbers);
     for (const chunk of [read, access[how] ?? '']) {
       const scalar = element === 'vec4f' ? 'f32' : 'u32';
       chunks.add(chunk.replaceAll('ARRAY', array).replaceAll('LENGTH', length).replaceAll('ELEMENT', scalar));

@@ -2,6 +2,7 @@ import { defineCommand, type SubCommandsDef } from 'citty';
 import { InvalidOptionError, isSoftware, type Device } from '@ensample/tensor';
 import { deviceArgs, openDevice } from '../device-args.ts';
 import type { DrawnFormat } from '../synthetic.ts';
+import { attentionTilesJobs } from './attention-tiles.ts';
 import { bandwidthOf } from './bandwidth.ts';
 import { Models, runJobs, type Bench, type GpuOptions, type Section } from './bench.ts';
 import { decodeJobs } from './decode.ts';
@@ -31,6 +32,7 @@ export const sections: Readonly<Record<string, Section>> = {
 export const studies: Readonly<Record<string, Section>> = {
   staging: stagingJobs,
   'tune-attention': attentionTuning,
+  'attention-tiles': attentionTilesJobs,
   'tune-matmul': productTuning,
 };
 

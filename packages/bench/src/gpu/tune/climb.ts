@@ -38,11 +38,11 @@ export async function climb<T extends object>(
   }
 }
 
-/** Where a search begins and where it may go, and the µs of what is chosen without it. */
+/** Where a search begins and where it may go, and the µs of what is chosen without it, if there is such. */
 export interface Search<T> {
   readonly start: T;
   readonly choices: Choices<T>;
-  readonly now: number;
+  readonly now?: number;
 }
 
 /**
@@ -61,7 +61,8 @@ export async function search<T extends object>(
     });
     return us ?? Infinity;
   });
-  bench.report.log(`best: ${nameOf(layout)}, ${cost.toFixed(1)} µs; now ${now.toFixed(1)}`);
+  const before = now === undefined ? '' : `; now ${now.toFixed(1)}`;
+  bench.report.log(`best: ${nameOf(layout)}, ${cost.toFixed(1)} µs${before}`);
 }
 
 function neighbours<T extends object>(layout: T, choices: Choices<T>): T[] {
