@@ -12,6 +12,7 @@ import {
   InvalidOptionError,
   isSoftware,
   kernel,
+  mergePreludes,
   narrowChunk,
   operandPrelude,
   type Batch,
@@ -244,15 +245,10 @@ export class Attention {
       SCALE: `${(1 / Math.sqrt(this.cache.layout.headDim)).toExponential()}f`,
       ...own,
     };
-    const { enable, aliases } = kvPrelude(this.cache);
-    const prelude = {
-      enable: [...new Set([...enable, ...extensions])],
-      directives: extensions.some((extension) => extension.includes('matrix'))
-        ? ['diagnostic(off, chromium.subgroup_matrix_uniformity);']
-        : [],
-      aliases: { ...aliases, KvUnit: unit },
+    const prelude = mergePreludes(kvPrelude(this.cache), extensions, {
+      aliases: { KvUnit: unit },
       constants,
-    };
+    });
     return kernel('attend', prelude, segmentChunk, attendHead, access ? kvReadWrite : kvRead, body);
   }
 

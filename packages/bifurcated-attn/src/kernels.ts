@@ -1,5 +1,5 @@
 import type { KvCache, KvLayout } from '@ensample/kv-cache';
-import { bytesPerElement, invariant } from '@ensample/tensor';
+import { bytesPerElement, invariant, subgroupMatrices, type Prelude } from '@ensample/tensor';
 import { attendFew, halfUnits, onlyFew, quadUnits } from './attend-few.wgsl.ts';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
 import { attendTile } from './attend-tile.wgsl.ts';
@@ -18,7 +18,7 @@ export interface AttendKernel {
   /** Query vectors of a task, at most. */
   readonly vectors: number;
   readonly constants?: Readonly<Record<string, number>>;
-  readonly extensions: readonly string[];
+  readonly extensions: Pick<Prelude, 'enable' | 'directives'>;
 }
 
 /** A way to attend. */
@@ -108,7 +108,7 @@ function threadVariant({ dtype }: Cached): AttendVariant {
     body: attendThread,
     unit: `vec4<${dtype}>`,
     vectors: 16,
-    extensions: [],
+    extensions: {},
     constants: { VECTORS: 16 },
   };
   return { kernels: [thread], tiles: [{ vectors: 16 }], few: 0 };
@@ -159,7 +159,7 @@ function matrixKernel({ vectors, shares, keys }: MatrixLayout, few: Few): Attend
     unit: 'vec4u',
     access: 'read_write',
     vectors,
-    extensions: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],
+    extensions: subgroupMatrices,
     constants: { VECTORS: vectors, SHARES: shares, KEYS: keys, ...fewConstants(few) },
   };
 }
@@ -179,7 +179,7 @@ export function tileVariant(cache: Cached, few = true): AttendVariant {
     body: [own.vectors > 0 ? quadUnits : '', attendTasks, attendTile, ...chunksOf(own)].join(''),
     unit: `vec4<${dtype}>`,
     vectors,
-    extensions: own.vectors > 0 ? ['subgroups'] : [],
+    extensions: own.vectors > 0 ? { enable: ['subgroups'] } : {},
     constants: { VECTORS: vectors, KEYS: keys, ...fewConstants(own) },
   };
   return { kernels: [...aloneKernels(cache, own), tile], tiles: [{ vectors }], few: own.vectors };
@@ -219,7 +219,7 @@ function aloneKernels({ dtype, layout }: Cached, few: Few): AttendKernel[] {
     body: [halved ? halfUnits : quadUnits, attendTasks, attendFew, onlyFew].join(''),
     unit: halved ? 'vec4u' : `vec4<${dtype}>`,
     vectors,
-    extensions: ['subgroups'],
+    extensions: { enable: ['subgroups'] },
     constants: fewConstants({ ...few, vectors }),
   }));
 }

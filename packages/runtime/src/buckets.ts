@@ -8,6 +8,5 @@ export function bucketOf(rows: number): number {
 
 /** The capacity below one that is larger than 1. */
 export function smallerBucket(bucket: number): number {
-  if (bucket === 64) return 48;
-  return bucket === 48 ? 32 : bucket / 2;
+  return bucket === 64 ? 48 : bucketOf(bucket / 2);
 }

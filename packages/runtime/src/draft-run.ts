@@ -136,11 +136,10 @@ export class DraftRun implements DraftStrategy {
 
   async propose({ length, samples, origin }: DraftRound): Promise<readonly Recording[]> {
     const { stepper, sampler } = this.#model;
-    const { state, adjusting, rule } = this.#options;
+    const { state, adjusting } = this.#options;
     const shape = this.#shape(samples, origin);
     sampler.ensure(shape.rows, adjusting);
-    const buffers = `${this.#model.version} ${state.version}`;
-    const key = `${samples} ${adjusting ? 'adjusted' : ''} ${rule.name} ${origin} ${buffers}`;
+    const key = `${this.#nameOf(shape)} ${this.#model.version} ${state.version}`;
     const first = await stepper.recording(`first ${shape.rows} ${key}`, (pass) => this.#first(pass, shape));
     if (length === 1) return [first];
     const next = await stepper.recording(`next ${key}`, (pass) => this.#next(pass, shape));
@@ -149,10 +148,8 @@ export class DraftRun implements DraftStrategy {
 
   /** Compiles what rounds of so many samples take; see `Stepper.foresee`. */
   foresee(samples: number, origin: number): void {
-    const { adjusting, rule } = this.#options;
     const shape = this.#shape(samples, origin);
-    const name = `${shape.rows} ${samples} ${adjusting ? 'adjusted' : ''} ${rule.name} ${origin}`;
-    this.#model.stepper.foresee(name, (pass) => {
+    this.#model.stepper.foresee(`${shape.rows} ${this.#nameOf(shape)}`, (pass) => {
       this.#first(pass, shape);
       this.#next(pass, shape);
     });
@@ -160,6 +157,11 @@ export class DraftRun implements DraftStrategy {
 
   #shape(samples: number, origin: number): StepShape {
     return { rows: bucketOf(samples * this.#rows), samples, origin, laws: this.laws };
+  }
+
+  #nameOf({ samples, origin }: StepShape): string {
+    const { adjusting, rule } = this.#options;
+    return `${samples} ${adjusting ? 'adjusted' : ''} ${rule.name} ${origin}`;
   }
 
   #first(pass: Pass, shape: StepShape): void {

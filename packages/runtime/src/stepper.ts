@@ -152,8 +152,9 @@ export class Stepper {
    */
   foresee(name: string, record: (pass: Pass) => void): void {
     const { device } = this;
-    if (this.#foreseen.has(name) || isSoftware(device.info)) return;
+    if (this.#foreseen.has(name)) return;
     this.#foreseen.add(name);
+    if (isSoftware(device.info)) return;
     // A kernel that does not compile is the step's to report.
     record({ device, run: (kernel) => void device.pipeline(kernel).catch(() => undefined) });
   }

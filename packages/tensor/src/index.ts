@@ -10,7 +10,14 @@ export {
   OutOfMemoryError,
   UnsupportedFeatureError,
 } from './errors.ts';
-export { kernel, type Kernel, type KernelBinding, type KernelPart, type Prelude } from './kernel.ts';
+export {
+  kernel,
+  mergePreludes,
+  type Kernel,
+  type KernelBinding,
+  type KernelPart,
+  type Prelude,
+} from './kernel.ts';
 export {
   batchCapacity,
   createBatch,
@@ -29,7 +36,7 @@ export { panelProduct } from './kernels/matmul-panel.ts';
 export { partialSums } from './kernels/matmul-slices.ts';
 export { rowProduct } from './kernels/matmul-row.ts';
 export { turnChunk } from './kernels/elementwise.wgsl.ts';
-export { productBuffers } from './kernels/product.ts';
+export { productBuffers, subgroupMatrices } from './kernels/product.ts';
 export type { Epilogue, Product, ProductNorm, ProductShape, Store, Variant } from './kernels/product.ts';
 export {
   columnMultiple,

@@ -2,7 +2,6 @@ import { defineCommand, type SubCommandsDef } from 'citty';
 import { InvalidOptionError, isSoftware, type Device } from '@ensample/tensor';
 import { deviceArgs, openDevice } from '../device-args.ts';
 import type { DrawnFormat } from '../synthetic.ts';
-import { attentionTilesJobs } from './attention-tiles.ts';
 import { bandwidthOf } from './bandwidth.ts';
 import { Models, runJobs, type Bench, type GpuOptions, type Section } from './bench.ts';
 import { decodeJobs } from './decode.ts';
@@ -14,6 +13,7 @@ import { Report } from './report.ts';
 import { samplingJobs } from './sampling.ts';
 import { speculationJobs } from './speculation.ts';
 import { stagingJobs } from './staging.ts';
+import { attentionTilesJobs } from './tune/attention-tiles.ts';
 import { attentionTuning } from './tune/attention.ts';
 import { productTuning } from './tune/products.ts';
 

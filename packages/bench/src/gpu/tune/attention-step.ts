@@ -9,6 +9,13 @@ import { recordingTime } from '../repeats.ts';
 /** Results of two kernels may differ by so much, relative to the largest. */
 const agreement = 5e-3;
 
+/** @throws Error where results are not those expected. */
+export function checkAttention(results: Float32Array, expected: Float32Array): void {
+  const scale = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const off = results.reduce((worst, value, i) => Math.max(worst, Math.abs(value - (expected[i] ?? NaN))), 0);
+  if (!(off <= agreement * scale)) throw new Error(`attention is wrong by ${off / scale}; it was not timed`);
+}
+
 /** Attention of the rows of a step in all layers of a cache, one layer after the other. */
 export class AttentionStep {
   readonly cache: KvCache;
@@ -42,7 +49,7 @@ export class AttentionStep {
    */
   time({ options }: Bench, variant?: AttendVariant): Promise<number> {
     return this.#recorded(variant, async (recording) => {
-      this.#check(await this.#results(recording));
+      checkAttention(await this.#results(recording), this.#expected);
       const ms = await recordingTime(recording, { ...options, least: options.least / 4 });
       return (1e3 * ms) / this.cache.layout.layers.length;
     });
@@ -74,16 +81,6 @@ export class AttentionStep {
     device.write(this.#y, new Float32Array(this.#y.byteLength / 4).fill(NaN));
     recording.submit();
     return device.read(this.#y);
-  }
-
-  #check(results: Float32Array): void {
-    const scale = this.#expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    const off = results.reduce(
-      (worst, value, i) => Math.max(worst, Math.abs(value - (this.#expected[i] ?? NaN))),
-      0,
-    );
-    if (!(off <= agreement * scale))
-      throw new Error(`attention is wrong by ${off / scale}; it was not timed`);
   }
 
   async #recorded<T>(
