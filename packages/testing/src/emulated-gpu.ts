@@ -42,14 +42,20 @@ class EmulatedDevice extends Device {
   override pipeline(kernel: Kernel): Promise<GPUComputePipeline> {
     const code = emulated(kernel.code);
     return super.pipeline({ ...kernel, code }).catch((error: unknown) => {
-      const shallow = code.replace(
-        /const DEPTH = (\d+)u;/,
-        (_, depth) => `const DEPTH = ${Number(depth) / 2}u;`,
-      );
-      if (shallow === code || !/workgroup storage/.test(String(error))) throw error;
-      return super.pipeline({ ...kernel, code: shallow }); // fewer columns a round take less workgroup memory
+      const smaller = withLessMemory(code);
+      if (smaller === code || !/workgroup storage/.test(String(error))) throw error;
+      return super.pipeline({ ...kernel, code: smaller });
     });
   }
+}
+
+/** The same kernel in less workgroup memory: fewer columns a round, but whole tiles, and no room between tiles. */
+function withLessMemory(code: string): string {
+  const pairs = /alias Tile = array<vec4u, 84>/;
+  const least = pairs.test(code) ? 32 : 1;
+  return code
+    .replace(pairs, 'alias Tile = array<vec4u, 80>')
+    .replace(/const DEPTH = (\d+)u;/, (_, depth) => `const DEPTH = ${Math.max(least, Number(depth) / 2)}u;`);
 }
 
 /** What each of 32 invocations holds of a matrix: what its own part of a product takes, rows of the left and columns of the right in quads. */
@@ -129,105 +135,105 @@ fn subgroupMatrixMultiplyAccumulate(a: Left, b: Right, c: Sums) -> Sums {
 /** How matrices come from an array ARRAY and go there, in terms of \`elements\`. */
 const access: Readonly<Record<string, string>> = {
   Left_row_major: /* wgsl */ `
-fn emulated_Left_row_major_ARRAY(offset: u32, stride: u32) -> Left {
+fn emulated_Left_row_major_ARRAY(places: PLACES, offset: u32, stride: u32) -> Left {
   var matrix: Left;
   for (var i = 0u; i < emulated_bound(EMULATED_ROWS * EMULATED_QUADS); i++) {
-    matrix[i] = emulated_quad_ARRAY(offset + emulated_row(i / EMULATED_QUADS) * stride, i % EMULATED_QUADS);
+    matrix[i] = emulated_quad_ARRAY(places, offset + emulated_row(i / EMULATED_QUADS) * stride, i % EMULATED_QUADS);
   }
   return matrix;
 }`,
   Right_col_major: /* wgsl */ `
-fn emulated_Right_col_major_ARRAY(offset: u32, stride: u32) -> Right {
+fn emulated_Right_col_major_ARRAY(places: PLACES, offset: u32, stride: u32) -> Right {
   var matrix: Right;
-  for (var i = 0u; i < emulated_bound(EMULATED_QUADS); i++) { matrix[i] = emulated_quad_ARRAY(offset + emulated_column() * stride, i); }
+  for (var i = 0u; i < emulated_bound(EMULATED_QUADS); i++) { matrix[i] = emulated_quad_ARRAY(places, offset + emulated_column() * stride, i); }
   return matrix;
 }`,
   Right_row_major: /* wgsl */ `
-fn emulated_Right_row_major_ARRAY(offset: u32, stride: u32) -> Right {
+fn emulated_Right_row_major_ARRAY(places: PLACES, offset: u32, stride: u32) -> Right {
   var matrix: Right;
   let column = emulated_column();
   for (var i = 0u; i < emulated_bound(EMULATED_QUADS); i++) {
     let at = offset + 4u * i * stride;
     matrix[i] = vec4f(
-      emulated_one_ARRAY(at, column), emulated_one_ARRAY(at + stride, column),
-      emulated_one_ARRAY(at + 2u * stride, column), emulated_one_ARRAY(at + 3u * stride, column),
+      emulated_one_ARRAY(places, at, column), emulated_one_ARRAY(places, at + stride, column),
+      emulated_one_ARRAY(places, at + 2u * stride, column), emulated_one_ARRAY(places, at + 3u * stride, column),
     );
   }
   return matrix;
 }`,
   Sums_row_major: /* wgsl */ `
-fn emulated_Sums_row_major_ARRAY(offset: u32, stride: u32) -> Sums {
+fn emulated_Sums_row_major_ARRAY(places: PLACES, offset: u32, stride: u32) -> Sums {
   var matrix: Sums;
-  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_row(i) * stride, emulated_column()); }
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(places, offset + emulated_row(i) * stride, emulated_column()); }
   return matrix;
 }`,
   Sums_col_major: /* wgsl */ `
-fn emulated_Sums_col_major_ARRAY(offset: u32, stride: u32) -> Sums {
+fn emulated_Sums_col_major_ARRAY(places: PLACES, offset: u32, stride: u32) -> Sums {
   var matrix: Sums;
-  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(offset + emulated_column() * stride, emulated_row(i)); }
+  for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) { matrix[i] = emulated_sum_ARRAY(places, offset + emulated_column() * stride, emulated_row(i)); }
   return matrix;
 }`,
   store: /* wgsl */ `
-fn emulated_store_ARRAY(offset: u32, matrix: Sums, stride: u32) {
+fn emulated_store_ARRAY(places: PLACES, offset: u32, matrix: Sums, stride: u32) {
   for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
     let at = offset + emulated_row(i) * stride + emulated_column();
     let within = at < LENGTH;
-    ARRAY[select(0u, at, within)] = select(bitcast<f32>(emulated_nan), matrix[i], within);
+    (*places)[select(0u, at, within)] = select(bitcast<f32>(emulated_nan), matrix[i], within);
   }
 }`,
   // Four rows are a place, of which as many invocations hold one each.
   store_turned_quads: /* wgsl */ `
-fn emulated_store_turned_quads_ARRAY(offset: u32, matrix: Sums, stride: u32) {
+fn emulated_store_turned_quads_ARRAY(places: PLACES, offset: u32, matrix: Sums, stride: u32) {
   for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
     let first = emulated_share(bitcast<u32>(matrix[i])) + emulated_column();
     let quad = vec4u(emulated_room[first], emulated_room[first + 8u], emulated_room[first + 16u], emulated_room[first + 24u]);
     let at = offset + emulated_column() * stride + i;
     let within = at < LENGTH;
-    if (emulated_lane % 32u < 8u) { ARRAY[select(0u, at, within)] = bitcast<vec4<ELEMENT>>(select(vec4u(emulated_nan), quad, within)); }
+    if (emulated_lane % 32u < 8u) { (*places)[select(0u, at, within)] = bitcast<vec4<ELEMENT>>(select(vec4u(emulated_nan), quad, within)); }
   }
 }`,
   // Four columns are a place, which one invocation writes.
   store_quads: /* wgsl */ `
-fn emulated_store_quads_ARRAY(offset: u32, matrix: Sums, stride: u32) {
+fn emulated_store_quads_ARRAY(places: PLACES, offset: u32, matrix: Sums, stride: u32) {
   for (var i = 0u; i < emulated_bound(EMULATED_ROWS); i++) {
     let first = emulated_share(bitcast<u32>(matrix[i])) + emulated_lane % 32u / 4u * 4u;
     let quad = vec4u(emulated_room[first], emulated_room[first + 1u], emulated_room[first + 2u], emulated_room[first + 3u]);
     let at = offset + emulated_row(i) * stride + emulated_column() / 4u;
     let within = at < LENGTH;
-    if (emulated_lane % 4u == 0u) { ARRAY[select(0u, at, within)] = bitcast<vec4<ELEMENT>>(select(vec4u(emulated_nan), quad, within)); }
+    if (emulated_lane % 4u == 0u) { (*places)[select(0u, at, within)] = bitcast<vec4<ELEMENT>>(select(vec4u(emulated_nan), quad, within)); }
   }
 }`,
 };
 
 /** A sum is an f32, whatever the array holds. */
 const sumsInQuads = /* wgsl */ `
-fn emulated_sum_ARRAY(at: u32, i: u32) -> f32 {
+fn emulated_sum_ARRAY(places: PLACES, at: u32, i: u32) -> f32 {
   let place = at + i / 4u;
   if (place >= LENGTH) { return bitcast<f32>(emulated_nan); }
-  return bitcast<vec4f>(ARRAY[place])[i % 4u];
+  return bitcast<vec4f>((*places)[place])[i % 4u];
 }
 `;
 
 /** Element i, and quad i, of those from place \`at\` on. Places count elements of the array, and a \`vec4u\` is eight f16. */
 const halves = /* wgsl */ `
-fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
+fn emulated_quad_ARRAY(places: PLACES, at: u32, i: u32) -> vec4f {
   let place = at + i / 2u;
   if (place >= LENGTH) { return vec4f(bitcast<f32>(emulated_nan)); }
-  let value = ARRAY[place];
+  let value = (*places)[place];
   let bits = select(value.xy, value.zw, i % 2u == 1u);
   return vec4f(unpack2x16float(bits.x), unpack2x16float(bits.y));
 }
-fn emulated_one_ARRAY(at: u32, i: u32) -> f32 { return emulated_quad_ARRAY(at, i / 4u)[i % 4u]; }
+fn emulated_one_ARRAY(places: PLACES, at: u32, i: u32) -> f32 { return emulated_quad_ARRAY(places, at, i / 4u)[i % 4u]; }
 `;
 const numbers = /* wgsl */ `
-fn emulated_one_ARRAY(at: u32, i: u32) -> f32 {
+fn emulated_one_ARRAY(places: PLACES, at: u32, i: u32) -> f32 {
   if (at + i >= LENGTH) { return bitcast<f32>(emulated_nan); }
-  return f32(ARRAY[at + i]);
+  return f32((*places)[at + i]);
 }
-fn emulated_quad_ARRAY(at: u32, i: u32) -> vec4f {
+fn emulated_quad_ARRAY(places: PLACES, at: u32, i: u32) -> vec4f {
   return vec4f(
-    emulated_one_ARRAY(at, 4u * i), emulated_one_ARRAY(at, 4u * i + 1u),
-    emulated_one_ARRAY(at, 4u * i + 2u), emulated_one_ARRAY(at, 4u * i + 3u),
+    emulated_one_ARRAY(places, at, 4u * i), emulated_one_ARRAY(places, at, 4u * i + 1u),
+    emulated_one_ARRAY(places, at, 4u * i + 2u), emulated_one_ARRAY(places, at, 4u * i + 3u),
   );
 }
 `;
@@ -252,26 +258,28 @@ export function emulated(code: string): string {
   )
     return code;
   const chunks = new Set<string>();
-  const define = (how: string, array: string): string => {
-    const { element, length } = arrayOf(code, array);
+  const define = (how: string, array: string, places: string): string => {
+    const { type, element, length } = placesOf(code, array);
     const read = how.startsWith('Sums') ? sumsInQuads : (elements[element] ?? numbers);
     for (const chunk of [read, access[how] ?? '']) {
       const scalar = element === 'vec4f' ? 'f32' : 'u32';
-      chunks.add(chunk.replaceAll('ARRAY', array).replaceAll('LENGTH', length).replaceAll('ELEMENT', scalar));
+      const named = chunk.replaceAll('ARRAY', array).replaceAll('PLACES', type);
+      chunks.add(named.replaceAll('LENGTH', length).replaceAll('ELEMENT', scalar));
     }
-    return `emulated_${how}_${array}(`;
+    return `emulated_${how}_${array}(${places}, `;
   };
   const body = code
     .replace('enable chromium_experimental_subgroup_matrix;', '')
     .replace('diagnostic(off, chromium.subgroup_matrix_uniformity);', '')
     .replace(/alias (Left|Right|Sums) = .*;/g, (_, type: string) => `alias ${type} = ${held[type] ?? ''};`)
-    .replace(/subgroupMatrixLoad<(\w+), (\w+)>\(&(\w+), /g, (_, type: string, order: string, array: string) =>
-      define(`${type}_${order}`, array),
+    .replace(/subgroupMatrixLoad<(\w+), (\w+)>\(([^,]+), /g, (_, type: string, order: string, places: string) =>
+      define(`${type}_${order}`, rootOf(code, places), places),
     )
-    .replace(/subgroupMatrixStore<(\w+)>\(&(\w+), /g, (_, order: string, array: string) => {
+    .replace(/subgroupMatrixStore<(\w+)>\(([^,]+), /g, (_, order: string, places: string) => {
+      const array = rootOf(code, places);
       const turned = order === 'col_major' ? '_turned' : '';
-      const quads = arrayOf(code, array).element.startsWith('vec4') ? '_quads' : '';
-      return define(`store${turned}${quads}`, array);
+      const quads = placesOf(code, array).element.startsWith('vec4') ? '_quads' : '';
+      return define(`store${turned}${quads}`, array, places);
     })
     .replace('return subgroupShuffleXor(v, mask);', 'return emulated_across(v, mask);')
     .replace(/\bsubgroup(Add|Min|Max|Any|ShuffleXor)\(/g, 'emulated_subgroup$1(')
@@ -291,11 +299,26 @@ export function emulated(code: string): string {
   ].join('\n');
 }
 
-/** What an array holds, and how many of it, in WGSL. */
-function arrayOf(code: string, name: string): { readonly element: string; readonly length: string } {
-  const found = new RegExp(`var<[^>]*> ${name}: array<(\\w+)(?:, ([^>]*))?>;`).exec(code);
-  if (!found) throw new Error(`no array ${name}`);
-  const length = found[2] ? `(${found[2]})` : `arrayLength(&${name})`;
-  const element = new RegExp(`alias ${found[1]} = (.*);`).exec(code)?.[1] ?? found[1] ?? '';
-  return { element, length };
+/** The variable that a pointer in WGSL points into. */
+function rootOf(code: string, pointer: string): string {
+  const name = /\w+/.exec(pointer)?.[0] ?? '';
+  return new RegExp(`let ${name} = &(\\w+)`).exec(code)?.[1] ?? name;
+}
+
+/** The innermost arrays of a variable, where matrices lie: a pointer to one, what it holds, and how many of it, in WGSL. */
+function placesOf(
+  code: string,
+  name: string,
+): { readonly type: string; readonly element: string; readonly length: string } {
+  const [, space = '', access = '', outermost = ''] =
+    new RegExp(`var<(\\w+)(, \\w+)?> ${name}: (array<[^;]*>);`).exec(code) ?? [];
+  const meant = (type: string) => new RegExp(`alias ${type} = ([^;]*);`).exec(code)?.[1] ?? type;
+  for (let type = outermost; ; ) {
+    const [, own = '', count] = /^array<(array<.*>|\w+)(?:, ([^>]*))?>$/.exec(type) ?? [];
+    const element = meant(own);
+    if (!element) throw new Error(`no array ${name}`);
+    const length = count ? `(${count})` : 'arrayLength(places)';
+    if (!element.startsWith('array<')) return { type: `ptr<${space}, ${type}${access}>`, element, length };
+    type = element;
+  }
 }

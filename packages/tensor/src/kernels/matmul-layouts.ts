@@ -37,7 +37,7 @@ export interface RowLayout {
 
 /** How a product of weights in panels is laid out on subgroup matrices; see `panelBody`. */
 export interface PanelLayout {
-  /** Tiles of eight rows: one, or an even number. */
+  /** Tiles of eight rows. */
   readonly rowTiles: number;
   /** Panels of 16 outputs that a subgroup computes, and subgroups side by side for others. */
   readonly panels: number;
@@ -128,7 +128,7 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: 32, formats: ['panels'], layout: { ...narrow, rowTiles: 4 } },
   { most: 32, formats: ['panels'], layout: { ...short, rowTiles: 4 } },
   { most: 16, formats: ['int4'], outputs: many, layout: one },
-  { most: 16, formats: floats, outputs: many, layout: { ...one, splits: 4 } },
+  { most: 16, formats: floats, outputs: many, layout: { ...one, splits: 4, depth: 32 } },
   { most: 16, outputs: several, layout: { ...one, columnGroups: 2, splits: 2 } },
   { most: 16, below: few, layout: { ...shared, depth: 64 } },
   { most: 16, formats: ['int4'], layout: { ...shared, splits: 4, depth: 64 } },
