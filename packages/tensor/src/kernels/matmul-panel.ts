@@ -40,10 +40,7 @@ export function panelProduct(layout: PanelLayout, use: LayoutUse): Variant {
 function workgroupBytes({ rowTiles, panels, groups, splits, depth, sides }: PanelLayout): number {
   const rows = 8 * rowTiles;
   const sums = 512 * splits * panels * groups;
-  const width = 32 * groups * splits;
-  const units = depth * splits;
-  const tiles = Math.ceil((Math.ceil((rows * units) / width) * width) / (8 * units));
-  return 144 * sides * tiles * units + sums + 4 * rows;
+  return 18 * sides * rows * depth * splits + sums + 4 * rows;
 }
 
 function nameOf({ rowTiles, panels, groups, splits, depth, sides }: PanelLayout): string {

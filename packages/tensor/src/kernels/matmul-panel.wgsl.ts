@@ -19,8 +19,7 @@ const OUTPUTS = 16u * PANELS * GROUPS;
 const UNITS = DEPTH * SPLITS;                                      // eights of columns of a round
 const X_LOADS = (TILE_ROWS * UNITS + WIDTH - 1u) / WIDTH;          // an invocation's, a round
 alias Tile = array<vec4u, 9>;                                      // eight rows of an eight of columns; odd: no bank conflicts
-const X_TILES = (X_LOADS * WIDTH + 8u * UNITS - 1u) / (8u * UNITS);  // ROW_TILES, and room for what is too much
-var<workgroup> tiles: array<array<Tile, X_TILES * DEPTH>, SIDES * SPLITS>;
+var<workgroup> tiles: array<array<Tile, ROW_TILES * DEPTH>, SIDES * SPLITS>;
 
 alias Eights = array<vec4u, X_LOADS>;
 alias Places = array<u32, X_LOADS>;
@@ -68,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 fn places_of(group: vec3u, lane: u32) -> Places {
   var places: Places;
   for (var i = 0u; i < X_LOADS; i++) {
-    let own = lane + WIDTH * i;
+    let own = min(lane + WIDTH * i, TILE_ROWS * UNITS - 1u);
     places[i] = min((group.y * TILE_ROWS + own / UNITS) * (dims.x / 8u), last_x_row()) + own % UNITS;
   }
   return places;
@@ -82,7 +81,7 @@ fn loads_of(places: ptr<function, Places>, k: u32) -> Eights {
 
 fn put(loads: ptr<function, Eights>, side: u32, lane: u32) {
   for (var i = 0u; i < X_LOADS; i++) {
-    let own = lane % WIDTH + WIDTH * i;
+    let own = min(lane + WIDTH * i, TILE_ROWS * UNITS - 1u);
     let row = own / UNITS;
     let unit = own % UNITS;
     tiles[side * SPLITS + unit / DEPTH][row / 8u * DEPTH + unit % DEPTH][row % 8u] = (*loads)[i];
