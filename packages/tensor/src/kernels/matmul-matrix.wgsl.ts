@@ -5,9 +5,10 @@
  * workgroups, whose sums another kernel adds up. Weights and operands go through workgroup memory as f16, DEPTH columns of
  * each split a round; those of the next AHEAD rounds are on their way meanwhile.
  *
- * Norms are prepared while the first loads are on their way. Loops over \`sums\` hold no barrier: compilers unroll only such, and an indexed matrix would live in memory. Workgroup
- * memory is one array of 16 bytes, so that where indexes are checked there are few, and so that sums lie where tiles
- * were: the less a workgroup takes, the more of them there are at once (docs/performance-log.md).
+ * Norms are prepared while the first loads are on their way. Loops over \`sums\` hold no barrier: compilers unroll only such, and an
+ * indexed matrix would live in memory. Tiles are arrays by themselves and loops count by one, so that little is left of checks of
+ * bounds; see \`panelBody\`. Sums lie where tiles were: the less memory a workgroup takes, the more of them there are at once
+ * (docs/performance-log.md).
  */
 export const matrixBody = /* wgsl */ `
 alias Left = subgroup_matrix_left<f16, 16, 16>;

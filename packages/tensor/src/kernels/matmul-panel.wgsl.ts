@@ -6,6 +6,9 @@
  * Weights come straight from memory: a tile of a panel is 256 bytes in a row, a workgroup reads each but once, and all tiles of a
  * round, DEPTH of each panel, are on their way at once. Operands go through workgroup memory: with two SIDES for them a round has one
  * barrier, with one there is room for more workgroups.
+ *
+ * Where bounds are checked, all is such that Tint sees what is within them: each matrix is an array by itself, of which nothing is
+ * left to be checked but its place among the others, \`min\` and \`%\` say how far places go, and loops count by one.
  */
 export const panelBody = /* wgsl */ `
 alias Left = subgroup_matrix_left<f16, 8, 16>;
