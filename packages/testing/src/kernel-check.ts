@@ -1,4 +1,5 @@
 import { invariant, type Device, type GpuTensor, type Grid, type Kernel, type Pass } from '@ensample/tensor';
+import { placesOf, rootOf } from './emulated.ts';
 
 /**
  * A pass that keeps the kernels that are run in it, each once, to compile them on a null device that claims the limits of a
@@ -64,6 +65,11 @@ function narrowed(kernel: Kernel, message: string, most: number): Kernel | undef
 
 /** An array in workgroup memory that matrices are loaded from or stored to, but that may lie anywhere. */
 function looseMatrix(code: string): string | undefined {
-  const arrays = [...code.matchAll(/var<workgroup> (\w+): array<(?!vec4[fu])/g)].map(([, name = '']) => name);
-  return arrays.find((name) => new RegExp(`subgroupMatrix(Load|Store)<[^(]*\\(&${name},`).test(code));
+  const places = [...code.matchAll(/subgroupMatrix(?:Load|Store)<[^(]*\(([^,]+),/g)];
+  return places
+    .map(([, place = '']) => rootOf(code, place))
+    .find((name) => {
+      const { type, element } = placesOf(code, name);
+      return type.startsWith('ptr<workgroup') && !/^vec4[fu]$/.test(element);
+    });
 }

@@ -37,7 +37,7 @@ export interface RowLayout {
 
 /** How a product of weights in panels is laid out on subgroup matrices; see `panelBody`. */
 export interface PanelLayout {
-  /** Tiles of eight rows: one, or an even number. */
+  /** Tiles of eight rows. */
   readonly rowTiles: number;
   /** Panels of 16 outputs that a subgroup computes, and subgroups side by side for others. */
   readonly panels: number;
@@ -97,6 +97,8 @@ export const rowLayouts: readonly (LayoutUse & { readonly layout: RowLayout })[]
 const panel: PanelLayout = { rowTiles: 1, panels: 1, groups: 4, splits: 2, depth: 8, sides: 2 };
 /** Few outputs a workgroup, whose columns many subgroups share. */
 const narrow: PanelLayout = { ...panel, groups: 2, splits: 8, depth: 4 };
+/** Many rows. At `vast` not measured: by half as many workgroups, which all run at once. */
+const tall: PanelLayout = { ...panel, rowTiles: 8, panels: 2, depth: 4, sides: 1 };
 /** For columns that only short rounds divide; not measured. */
 const short: PanelLayout = { ...panel, groups: 2, splits: 4, depth: 2 };
 
@@ -115,12 +117,18 @@ const wide: ProductLayout = { ...eight, columnTiles: 2 };
 /** What products are laid out by on subgroup matrices, the first that takes a shape. */
 export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayout | PanelLayout })[] = [
   { most: 8, formats: ['panels'], below: few, layout: { ...narrow, groups: 1, splits: 16 } },
-  { most: 8, formats: ['panels'], outputs: many, layout: panel },
+  { most: 8, formats: ['panels'], outputs: several, layout: { ...panel, groups: 2, splits: 4 } },
+  { most: 8, formats: ['panels'], layout: { ...narrow, groups: 1, depth: 8 } },
   { most: 8, formats: ['panels'], layout: narrow },
   { most: 8, formats: ['panels'], layout: short },
   { most: 16, formats: ['panels'], below: few, layout: { ...narrow, rowTiles: 2, groups: 1, splits: 16 } },
   { most: 16, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 2 } },
-  { most: 16, formats: ['panels'], outputs: several, layout: { ...panel, rowTiles: 2, splits: 4 } },
+  {
+    most: 16,
+    formats: ['panels'],
+    outputs: several,
+    layout: { ...panel, rowTiles: 2, groups: 2, splits: 4, sides: 1 },
+  },
   { most: 16, formats: ['panels'], layout: { ...narrow, rowTiles: 2 } },
   { most: 16, formats: ['panels'], layout: { ...short, rowTiles: 2 } },
   { most: 32, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 4, sides: 1 } },
@@ -128,7 +136,7 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: 32, formats: ['panels'], layout: { ...narrow, rowTiles: 4 } },
   { most: 32, formats: ['panels'], layout: { ...short, rowTiles: 4 } },
   { most: 16, formats: ['int4'], outputs: many, layout: one },
-  { most: 16, formats: floats, outputs: many, layout: { ...one, splits: 4 } },
+  { most: 16, formats: floats, outputs: many, layout: { ...one, splits: 4, depth: 32 } },
   { most: 16, outputs: several, layout: { ...one, columnGroups: 2, splits: 2 } },
   { most: 16, below: few, layout: { ...shared, depth: 64 } },
   { most: 16, formats: ['int4'], layout: { ...shared, splits: 4, depth: 64 } },
@@ -140,25 +148,15 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: 32, below: few, layout: { ...shared, rowTiles: 2 } },
   { most: 32, layout: { ...one, rowTiles: 2, columnGroups: 2, splits: 4 } },
   { most: 32, layout: two },
-  { most: 48, formats: ['panels'], outputs: vast, layout: { ...panel, rowTiles: 6, panels: 2, depth: 4 } },
-  {
-    most: 48,
-    formats: ['panels'],
-    outputs: many,
-    layout: { ...panel, rowTiles: 6, panels: 2, groups: 2, sides: 1 },
-  },
+  { most: 48, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 6, panels: 2, sides: 1 } },
   { most: 48, formats: ['panels'], outputs: several, layout: { ...panel, rowTiles: 6, panels: 2 } },
   { most: 64, formats: ['panels'], below: several, layout: { ...panel, rowTiles: 4, splits: 4 } },
   { most: 48, outputs: many, layout: { ...three, ahead: 2 } },
   { most: 48, outputs: several, layout: { ...three, slices: 2 } },
   { most: 48, layout: { ...three, slices: 4, ahead: 2 } },
   { most: 48, layout: three },
-  {
-    most: 64,
-    formats: ['panels'],
-    outputs: many,
-    layout: { ...panel, rowTiles: 8, panels: 2, groups: 2, depth: 4, sides: 1 },
-  },
+  { most: 64, formats: ['panels'], outputs: vast, layout: tall },
+  { most: 64, formats: ['panels'], outputs: many, layout: { ...tall, groups: 2 } },
   { most: 64, outputs: several, layout: { ...four, columnGroups: 2 } },
   { most: 64, layout: { ...four, slices: 4 } },
   { most: 64, layout: four },

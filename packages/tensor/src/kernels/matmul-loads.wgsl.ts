@@ -37,22 +37,21 @@ fn load_w(i: u32) -> vec4u { return words[i]; }
 
 /** Which output of a workgroup, and which of its loads in a round, invocations side by side take: those that lie side by side. */
 export const alongRows = /* wgsl */ `
-fn output_of(i: u32) -> u32 { return i / W_UNITS; }
-fn unit_of(i: u32) -> u32 { return i % W_UNITS; }
+const OUTPUT_STEP = W_UNITS;
+const UNIT_STEP = 1u;
 `;
 export const acrossRows = /* wgsl */ `
-fn output_of(i: u32) -> u32 { return i % OUTPUTS; }
-fn unit_of(i: u32) -> u32 { return i / OUTPUTS; }
+const OUTPUT_STEP = 1u;
+const UNIT_STEP = OUTPUTS;
 `;
 
 /**
  * How products on subgroup matrices take weights, for floats after those and for integers: \`load_w(i)\` reads LOAD_COLUMNS columns,
- * load i of the matrix, \`put\` makes them f16 and stores them as eights from \`at\` on, in the order that \`ordered\` brings those
- * of x to.
+ * load i of the matrix, \`eights\` makes them f16, in the order that \`ordered\` brings those of x to.
  */
 export const floatTiles = /* wgsl */ `
 alias Load = vec4u;
-fn put(at: u32, load: Load) { tiles[at] = load; }
+fn eights(load: Load) -> array<vec4u, 1> { return array(load); }
 `;
 
 /**
@@ -73,10 +72,9 @@ fn even_bytes(bits: u32, scale: f16) -> u32 {
 fn eight(w: vec2u, scale: f16) -> vec4u {
   return vec4u(even_bytes(w.x, scale), even_bytes(w.x >> 8u, scale), even_bytes(w.y, scale), even_bytes(w.y >> 8u, scale));
 }
-fn put(at: u32, load: Load) {
+fn eights(load: Load) -> array<vec4u, 2> {
   let scale = bitcast<vec2<f16>>(load.scale).x;
-  tiles[at] = eight(load.words.xy, scale);
-  tiles[at + 1u] = eight(load.words.zw, scale);
+  return array(eight(load.words.xy, scale), eight(load.words.zw, scale));
 }
 `;
 
@@ -100,12 +98,10 @@ fn eight(word: u32, scale: f16) -> vec4u {
   let odd = word >> 8u;
   return vec4u(low_halves(word, scale), low_halves(odd, scale), high_halves(word, scale), high_halves(odd, scale));
 }
-fn put(at: u32, load: Load) {
+fn eights(load: Load) -> array<vec4u, 4> {
   let scale = bitcast<vec2<f16>>(load.scale).x;
-  tiles[at] = eight(load.words.x, scale);
-  tiles[at + 1u] = eight(load.words.y, scale);
-  tiles[at + 2u] = eight(load.words.z, scale);
-  tiles[at + 3u] = eight(load.words.w, scale);
+  let words = load.words;
+  return array(eight(words.x, scale), eight(words.y, scale), eight(words.z, scale), eight(words.w, scale));
 }
 `;
 

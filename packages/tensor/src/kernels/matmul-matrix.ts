@@ -54,14 +54,14 @@ function constantsOf(layout: ProductLayout): Record<string, number> {
   };
 }
 
-/** How sums leave a kernel, and how many of them workgroup memory holds then. */
+/** How sums leave a kernel, and how many tiles of them workgroup memory holds then. */
 function finishOf(layout: ProductLayout): { readonly body: string; readonly sums: number } {
   const { rowTiles, rowGroups, columnTiles, columnGroups, splits, slices } = layout;
   if (slices > 1) return { body: finishSlice, sums: 0 };
   const groups = rowGroups * columnGroups;
   const tiles = rowTiles * columnTiles;
-  if (tiles === 8) return { body: finishInTurns, sums: 256 * groups };
-  return { body: finishAtOnce + storeKept, sums: 256 * groups * tiles * splits };
+  if (tiles === 8) return { body: finishInTurns, sums: groups };
+  return { body: finishAtOnce + storeKept, sums: groups * tiles * splits };
 }
 
 function checkLayout(layout: ProductLayout): void {
@@ -71,7 +71,7 @@ function checkLayout(layout: ProductLayout): void {
     throw wrong('a subgroup has up to 4 tiles, or 4 × 2');
   if (splits > 1 && (slices > 1 || rowTiles * columnTiles === 8))
     throw wrong('splits are added up by a workgroup that holds all sums at once');
-  if (depth % 16 !== 0) throw wrong('a round takes whole tiles of columns');
+  if (depth % 32 !== 0) throw wrong('a round takes whole pairs of tiles');
 }
 
 /** Workgroup memory that a kernel takes: for the tiles of a round, and then for sums. */
@@ -79,7 +79,7 @@ function workgroupBytes(layout: ProductLayout): number {
   const { rowTiles, rowGroups, columnTiles, columnGroups, splits, depth } = layout;
   const tiles = rowTiles * rowGroups + columnTiles * columnGroups;
   const squares = 4 * 16 * rowTiles * rowGroups; // a sum for each row, where a norm is read
-  return Math.max(256 * tiles * ((depth * splits) / 8 + 1), 4 * finishOf(layout).sums) + squares;
+  return 16 * 84 * Math.max((tiles * depth * splits) / 32, finishOf(layout).sums) + squares;
 }
 
 /**

@@ -5,9 +5,10 @@
  * workgroups, whose sums another kernel adds up. Weights and operands go through workgroup memory as f16, DEPTH columns of
  * each split a round; those of the next AHEAD rounds are on their way meanwhile.
  *
- * Norms are prepared while the first loads are on their way. Loops over \`sums\` hold no barrier: compilers unroll only such, and an indexed matrix would live in memory. Workgroup
- * memory is one array of 16 bytes, so that where indexes are checked there are few, and so that sums lie where tiles
- * were: the less a workgroup takes, the more of them there are at once (docs/performance-log.md).
+ * Norms are prepared while the first loads are on their way. Loops over \`sums\` hold no barrier: compilers unroll only such, and an
+ * indexed matrix would live in memory. Tiles are arrays by themselves and loops count by one, so that little is left of checks of
+ * bounds; see \`panelBody\`. Sums lie where tiles were: the less memory a workgroup takes, the more of them there are at once
+ * (docs/performance-log.md).
  */
 export const matrixBody = /* wgsl */ `
 alias Left = subgroup_matrix_left<f16, 16, 16>;
@@ -19,20 +20,22 @@ const WIDTH = 32u * ROW_GROUPS * COLUMN_GROUPS * SPLITS;
 const TILE_ROWS = 16u * ROW_TILES * ROW_GROUPS;
 const OUTPUTS = 16u * COLUMN_TILES * COLUMN_GROUPS;
 const COLUMNS = DEPTH * SPLITS;                                    // of a round
-const STRIDE = COLUMNS / 8u + 1u;                                  // of a tile's row, in 16 bytes; odd: no bank conflicts
 const W_UNITS = COLUMNS / LOAD_COLUMNS;
+const W_EIGHTS = LOAD_COLUMNS / 8u;
 const X_UNITS = COLUMNS / 8u;
 const W_LOADS = (OUTPUTS * W_UNITS + WIDTH - 1u) / WIDTH;          // an invocation's, a round
 const X_LOADS = (TILE_ROWS * X_UNITS + WIDTH - 1u) / WIDTH;
 const W_EVEN = OUTPUTS * W_UNITS % WIDTH == 0u;
 const X_EVEN = TILE_ROWS * X_UNITS % WIDTH == 0u;
-const X_TILE = OUTPUTS * STRIDE;                                   // where operands are, after the weights
-var<workgroup> tiles: array<vec4u, max(X_TILE + TILE_ROWS * STRIDE, Y_SIZE / 4u)>;
+const PAIRS = COLUMNS / 32u;                                       // of tiles, side by side
+const X_TILE = OUTPUTS / 16u * PAIRS;                              // where operands are, after the weights
+// Sixteen rows of five: two tiles, or one of sums. Neither rows nor what follows meet in a bank.
+alias Tile = array<vec4u, 84>;
+var<workgroup> tiles: array<Tile, max(X_TILE + TILE_ROWS / 16u * PAIRS, Y_TILES)>;
 
 struct Round { w: array<Load, W_LOADS>, x: array<vec4u, X_LOADS> }
 struct Places { w: array<u32, W_LOADS>, x: array<u32, X_LOADS> }
 
-fn split_of(subgroup: u32) -> u32 { return subgroup / (ROW_GROUPS * COLUMN_GROUPS); }
 fn row_tile_of(subgroup: u32) -> u32 { return subgroup / COLUMN_GROUPS % ROW_GROUPS * ROW_TILES; }
 fn column_tile_of(subgroup: u32) -> u32 { return subgroup % COLUMN_GROUPS * COLUMN_TILES; }
 
@@ -40,13 +43,15 @@ fn column_tile_of(subgroup: u32) -> u32 { return subgroup % COLUMN_GROUPS * COLU
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let begin = group.z * (dims.x / SLICES);
   let end = begin + dims.x / SLICES;
+  let rounds = (end - begin + AHEAD * COLUMNS - 1u) / (AHEAD * COLUMNS);
   var sums: Totals;
   var places = places_of(group, lane);
   var one = loads_of(&places, begin);
   var two: Round;
   if (AHEAD == 2u) { two = loads_of(&places, min(begin + COLUMNS, end - COLUMNS)); }
   prepare(group, lane);
-  for (var k = begin; k < end; k += AHEAD * COLUMNS) {
+  for (var round = 0u; round < rounds; round++) {
+    let k = begin + round * AHEAD * COLUMNS;
     take(&one, &sums, &places, min(k + AHEAD * COLUMNS, end - COLUMNS), lane);
     if (AHEAD == 2u && k + COLUMNS < end) { take(&two, &sums, &places, min(k + 3u * COLUMNS, end - COLUMNS), lane); }
   }
@@ -58,7 +63,7 @@ fn places_of(group: vec3u, lane: u32) -> Places {
   var places: Places;
   for (var i = 0u; i < W_LOADS; i++) {
     let own = min(lane + WIDTH * i, OUTPUTS * W_UNITS - 1u);
-    places.w[i] = load_at(min(group.x * OUTPUTS + output_of(own), dims.y - 1u), unit_of(own));
+    places.w[i] = load_at(min(group.x * OUTPUTS + own / OUTPUT_STEP % OUTPUTS, dims.y - 1u), own / UNIT_STEP % W_UNITS);
   }
   for (var i = 0u; i < X_LOADS; i++) {
     let unit = lane + WIDTH * i;
@@ -77,29 +82,45 @@ fn loads_of(places: ptr<function, Places>, k: u32) -> Round {
 // Multiplies a round's columns, and loads those from \`next\` on in their place.
 fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<function, Places>, next: u32, lane: u32) {
   for (var i = 0u; i < W_LOADS; i++) {
-    let own = lane + WIDTH * i;
-    if (W_EVEN || own < OUTPUTS * W_UNITS) {
-      put(output_of(own) * STRIDE + unit_of(own) * (LOAD_COLUMNS / 8u), (*loads).w[i]);
+    let own = lane % WIDTH + WIDTH * i;
+    let output = own / OUTPUT_STEP % OUTPUTS;
+    let unit = own / UNIT_STEP % W_UNITS * W_EIGHTS;
+    let w = eights((*loads).w[i]);
+    for (var e = 0u; e < W_EIGHTS; e++) {
+      if (W_EVEN || own < OUTPUTS * W_UNITS) { tiles[output / 16u * PAIRS + unit / 4u][output % 16u * 5u + unit % 4u + e] = w[e]; }
     }
   }
   for (var i = 0u; i < X_LOADS; i++) {
-    let unit = lane + WIDTH * i;
-    if (X_EVEN || unit < TILE_ROWS * X_UNITS) { tiles[X_TILE + unit / X_UNITS * STRIDE + unit % X_UNITS] = ordered((*loads).x[i]); }
+    let own = lane % WIDTH + WIDTH * i;
+    let row = own / X_UNITS % TILE_ROWS;
+    let unit = own % X_UNITS;
+    if (X_EVEN || own < TILE_ROWS * X_UNITS) {
+      tiles[X_TILE + row / 16u * PAIRS + unit / 4u][row % 16u * 5u + unit % 4u] = ordered((*loads).x[i]);
+    }
   }
   workgroupBarrier();
   *loads = loads_of(places, next);
-  let subgroup = lane / 32u;
-  for (var d = 0u; d < DEPTH / 8u; d += 2u) {
-    let c = split_of(subgroup) * (DEPTH / 8u) + d;
+  let subgroup = lane / 32u % (WIDTH / 32u);
+  let split = subgroup / (ROW_GROUPS * COLUMN_GROUPS);
+  let row_tile = subgroup / COLUMN_GROUPS % ROW_GROUPS * ROW_TILES;
+  let column_tile = subgroup % COLUMN_GROUPS * COLUMN_TILES;
+  for (var d = 0u; d < DEPTH / 32u; d++) {
+    let c = split * (DEPTH / 32u) + d;
     var a: array<Left, ROW_TILES>;
+    var a_next: array<Left, ROW_TILES>;
     for (var m = 0u; m < ROW_TILES; m++) {
-      a[m] = subgroupMatrixLoad<Left, row_major>(&tiles, X_TILE + (row_tile_of(subgroup) + m) * 16u * STRIDE + c, STRIDE);
+      let own = &tiles[X_TILE + (row_tile + m) * PAIRS + c];
+      a[m] = subgroupMatrixLoad<Left, row_major>(own, 0u, 5u);
+      a_next[m] = subgroupMatrixLoad<Left, row_major>(own, 2u, 5u);
     }
     for (var n = 0u; n < COLUMN_TILES; n++) {
-      let b = subgroupMatrixLoad<Right, col_major>(&tiles, (column_tile_of(subgroup) + n) * 16u * STRIDE + c, STRIDE);
+      let own = &tiles[(column_tile + n) * PAIRS + c];
+      let b = subgroupMatrixLoad<Right, col_major>(own, 0u, 5u);
+      let b_next = subgroupMatrixLoad<Right, col_major>(own, 2u, 5u);
       for (var m = 0u; m < ROW_TILES; m++) {
         let i = m * COLUMN_TILES + n;
-        (*sums)[i] = subgroupMatrixMultiplyAccumulate(a[m], b, (*sums)[i]);
+        let sum = subgroupMatrixMultiplyAccumulate(a[m], b, (*sums)[i]);
+        (*sums)[i] = subgroupMatrixMultiplyAccumulate(a_next[m], b_next, sum);
       }
     }
   }
@@ -110,24 +131,33 @@ fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<fu
 /** finish: all sums go to workgroup memory at once, which must hold them; see \`storeKept\`. */
 export const finishAtOnce = /* wgsl */ `
 const KEPT_ROWS = TILE_ROWS;
+const Y_TILES = SPLITS * ROW_GROUPS * COLUMN_GROUPS * ROW_TILES * COLUMN_TILES;
+
+fn y_tile(split: u32, row: u32, column: u32) -> u32 {
+  return (split * (TILE_ROWS / 16u) + row) * (OUTPUTS / 16u) + column;
+}
 
 fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
   let subgroup = lane / 32u;
-  let first = split_of(subgroup) * TILE_ROWS * OUTPUTS;
+  let split = subgroup / (ROW_GROUPS * COLUMN_GROUPS);
   for (var m = 0u; m < ROW_TILES; m++) {
     for (var n = 0u; n < COLUMN_TILES; n++) {
-      let at = first + (row_tile_of(subgroup) + m) * 16u * OUTPUTS + (column_tile_of(subgroup) + n) * 16u;
-      subgroupMatrixStore<row_major>(&tiles, at / 4u, (*sums)[m * COLUMN_TILES + n], OUTPUTS / 4u);
+      let at = y_tile(split, row_tile_of(subgroup) + m, column_tile_of(subgroup) + n);
+      subgroupMatrixStore<row_major>(&tiles[at], 0u, (*sums)[m * COLUMN_TILES + n], 5u);
     }
   }
   workgroupBarrier();
   store_kept(0u, group, lane);
 }
+
+fn sum_pair(split: u32, row: u32, n: u32) -> vec2f {
+  let unit = bitcast<vec4f>(tiles[y_tile(split, row / 16u, n / 16u)][row % 16u * 5u + n % 16u / 4u]);
+  return select(unit.xy, unit.zw, n % 4u == 2u);
+}
 `;
 
-/** Stores sums from workgroup memory, [SPLITS, KEPT_ROWS, OUTPUTS]; a split's are added to the others'. And prepare. */
+/** Stores sums from workgroup memory, [SPLITS, KEPT_ROWS, OUTPUTS], see \`sum_pair\`; a split's are added to the others'. And prepare. */
 export const storeKept = /* wgsl */ `
-const Y_SIZE = SPLITS * KEPT_ROWS * OUTPUTS;
 const STORES = (KEPT_ROWS * OUTPUTS / 2u + WIDTH - 1u) / WIDTH;    // pairs of outputs that an invocation stores
 const SUBGROUPS = WIDTH / 32u;
 var<workgroup> squares: array<f32, TILE_ROWS>;
@@ -153,35 +183,31 @@ fn store_kept(first: u32, group: vec3u, lane: u32) {
     var kept = vec2f();
     if (live && n < dims.y) {
       var total = vec2f();
-      for (var s = 0u; s < SPLITS; s++) { total += sum_pair(s * KEPT_ROWS * OUTPUTS / 2u + i); }
+      for (var s = 0u; s < SPLITS; s++) { total += sum_pair(s, own - first, 2u * i % OUTPUTS); }
       kept = store_and_get(row, n, total, factor);
     }
     keep_squares(select(0xffffffffu, row, live), group.x, lane, OUTPUTS / 2u, kept);
   }
 }
-
-fn sum_pair(i: u32) -> vec2f {
-  let unit = bitcast<vec4f>(tiles[i / 2u]);
-  return select(unit.xy, unit.zw, i % 2u == 1u);
-}
 `;
 
 /** finish, for 4 × 2 tiles a subgroup: one after the other, where all together would not fit in workgroup memory. */
 export const finishInTurns = /* wgsl */ `
-const Y_SIZE = ROW_GROUPS * COLUMN_GROUPS * 256u;
+const Y_TILES = ROW_GROUPS * COLUMN_GROUPS;
 fn prepare(group: vec3u, lane: u32) {}
 const_assert ROW_TILES == 4u && COLUMN_TILES == 2u && SPLITS == 1u;
 
 fn emit(tile: Sums, row0: u32, n0: u32, lane: u32) {
-  let own = lane / 32u * 64u;
+  let own = &tiles[lane / 32u];
   workgroupBarrier();
-  subgroupMatrixStore<row_major>(&tiles, own, tile, 4u);
+  subgroupMatrixStore<row_major>(own, 0u, tile, 5u);
   workgroupBarrier();
   let rows = batch[0].x;
-  for (var i = lane % 32u; i < 64u; i += 32u) {
+  for (var half = 0u; half < 2u; half++) {
+    let i = lane % 32u + 32u * half;
     let row = row0 + i / 4u;
     let n = n0 + 4u * (i % 4u);
-    let quad = bitcast<vec4f>(tiles[own + i]);
+    let quad = bitcast<vec4f>((*own)[i / 4u * 5u + i % 4u]);
     if (row < rows && n < dims.y) { store(row, n, quad.xy); }
     if (row < rows && n + 2u < dims.y) { store(row, n + 2u, quad.zw); }
   }
@@ -203,7 +229,7 @@ fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {
 
 /** finish, where several workgroups share the columns: their sums as they are, [SLICES, ROWS, PARTIAL_STRIDE]. */
 export const finishSlice = /* wgsl */ `
-const Y_SIZE = 0u;
+const Y_TILES = 0u;
 fn prepare(group: vec3u, lane: u32) {}
 
 fn finish(sums: ptr<function, Totals>, group: vec3u, lane: u32) {

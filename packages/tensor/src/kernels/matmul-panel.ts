@@ -1,4 +1,3 @@
-import { InvalidOptionError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import { isFor, type LayoutUse, type PanelLayout } from './matmul-layouts.ts';
 import { matrixBindings, storeKept } from './matmul-matrix.wgsl.ts';
@@ -14,14 +13,9 @@ import {
   type Variant,
 } from './product.ts';
 
-/**
- * Products of weights in panels with one layout, for tier `matrix`.
- * @throws InvalidOptionError for a layout that the kernel does not have.
- */
+/** Products of weights in panels with one layout, for tier `matrix`. */
 export function panelProduct(layout: PanelLayout, use: LayoutUse): Variant {
   const { rowTiles, panels, groups, splits, depth } = layout;
-  if (rowTiles > 1 && rowTiles % 2 !== 0)
-    throw new InvalidOptionError(`layout ${JSON.stringify(layout)}: sums leave two tiles of rows at a time`);
   const tileRows = 8 * rowTiles;
   const tileOutputs = 16 * panels * groups;
   const bytes = workgroupBytes(layout);
@@ -42,11 +36,11 @@ export function panelProduct(layout: PanelLayout, use: LayoutUse): Variant {
   };
 }
 
-/** Workgroup memory that a kernel takes: for operands and then for sums, and for the squares of its rows. */
+/** Workgroup memory that a kernel takes: for operands, for sums, and for the squares of its rows. */
 function workgroupBytes({ rowTiles, panels, groups, splits, depth, sides }: PanelLayout): number {
   const rows = 8 * rowTiles;
-  const sums = 4 * splits * Math.min(rows, 16) * 16 * panels * groups;
-  return Math.max(16 * sides * rows * (depth * splits + 1), sums) + 4 * rows;
+  const sums = 512 * splits * panels * groups;
+  return 18 * sides * rows * depth * splits + sums + 4 * rows;
 }
 
 function nameOf({ rowTiles, panels, groups, splits, depth, sides }: PanelLayout): string {
