@@ -3,15 +3,20 @@
  * and every team goes through keys of its own with a softmax of its own, four keys at a time. There is no barrier before
  * the end, where the teams' sums are joined: within JOIN invocations, which a subgroup has at least, by shuffles, beyond
  * them through workgroup memory, JOINED sums that \`joint_at\` and \`set_joint\` reach.
+ *
+ * Loops count by one, and each index of an array is one loop's: then Dawn sees that no bound can be exceeded, and compilers
+ * unroll loops and keep arrays in registers where bounds are checked as they do where they are not.
  */
 export const attendFew = /* wgsl */ `
-const TEAM = select(16u, 8u, UNITS <= 8u);
+const TEAM_BITS = select(4u, 3u, UNITS <= 8u);
+const TEAM = 1u << TEAM_BITS;
 const TEAMS = WIDTH / TEAM;
 const OWN = (UNITS + TEAM - 1u) / TEAM;                            // units of a key that an invocation has
-const OWN_QUADS = OWN * UNIT_QUADS;
 const TURN = 4u * TEAMS;                                           // keys of a round
+const JOIN_BITS = firstTrailingBit(JOIN);
 const JOINTS = WIDTH / JOIN;
 const JOINED = FEW * JOINTS * QUADS;
+alias OwnQuads = array<array<vec4f, UNIT_QUADS>, OWN>;
 
 var<workgroup> joint_top: array<f32, FEW * JOINTS>;
 var<workgroup> joint_total: array<f32, FEW * JOINTS>;
@@ -19,9 +24,8 @@ var<workgroup> joint_weight: array<f32, FEW * JOINTS>;
 
 fn attend_few(task: Task, kv_head: u32, lane: u32) {
   let s = segment_at(task.record);
-  let team = lane / TEAM;
-  var query: array<vec4f, FEW * OWN_QUADS>;
-  var sums: array<vec4f, FEW * OWN_QUADS>;
+  var query: array<OwnQuads, FEW>;
+  var sums: array<OwnQuads, FEW>;
   var positions: array<u32, FEW>;
   var top: array<f32, FEW>;
   var total: array<f32, FEW>;
@@ -31,8 +35,11 @@ fn attend_few(task: Task, kv_head: u32, lane: u32) {
     let vector = task.first + min(v, task.count - 1u);
     let row = s.first_row + vector / SHARE;
     let start = row * (Q_STRIDE / 4u) + (kv_head * SHARE + vector % SHARE) * QUADS;
-    for (var i = 0u; i < OWN_QUADS; i++) {
-      query[v * OWN_QUADS + i] = select(vec4f(), q[start + min(own_quad(lane, i), QUADS - 1u)] * SCALE, own_quad(lane, i) < QUADS);
+    for (var u = 0u; u < OWN; u++) {
+      for (var c = 0u; c < UNIT_QUADS; c++) {
+        let quad = own_quad(lane, u, c);
+        query[v][u][c] = select(vec4f(), q[start + min(quad, QUADS - 1u)] * SCALE, quad < QUADS);
+      }
     }
     positions[v] = batch[1u + row].y;
     top[v] = LOWEST;
@@ -40,29 +47,31 @@ fn attend_few(task: Task, kv_head: u32, lane: u32) {
     highest = max(highest, positions[v]);
   }
   let span = seen_by(task, s, lowest, highest);
-  for (var k = span.begin / TURN * TURN; k < span.end; k += TURN) {
-    let wanted = k + team + vec4u(0u, TEAMS, 2u * TEAMS, 3u * TEAMS);
+  let start = span.begin / TURN * TURN;
+  let turns = (max(span.end, start) - start + TURN - 1u) / TURN;
+  for (var turn = 0u; turn < turns; turn++) {
+    let wanted = start + turn * TURN + lane / TEAM + vec4u(0u, TEAMS, 2u * TEAMS, 3u * TEAMS);
     // Outside of the span another key is read: what lies there may be anything, and 0 · NaN is NaN.
     let read = clamp(wanted, vec4u(span.begin), max(vec4u(span.begin), vec4u(span.end - 1u)));
-    var keys: array<KvUnit, 4u * OWN>;
-    var values: array<KvUnit, 4u * OWN>;
+    var keys: array<array<KvUnit, OWN>, 4>;
+    var values: array<array<KvUnit, OWN>, 4>;
     for (var j = 0u; j < 4u; j++) {
       let at = ((page_of(s, read[j]) * 2u * KV_HEADS + kv_head) * PAGE + read[j] % PAGE) * UNITS;
-      for (var i = 0u; i < OWN; i++) {
-        let unit = at + min(lane % TEAM + TEAM * i, UNITS - 1u);
-        keys[j * OWN + i] = kv[unit];
-        values[j * OWN + i] = kv[unit + VALUES];
+      for (var u = 0u; u < OWN; u++) {
+        let unit = at + min(lane % TEAM + TEAM * u, UNITS - 1u);
+        keys[j][u] = kv[unit];
+        values[j][u] = kv[unit + VALUES];
       }
     }
     for (var v = 0u; v < FEW; v++) {
       if (v < task.count) {
         var score = vec4f();
         for (var j = 0u; j < 4u; j++) {
-          for (var i = 0u; i < OWN_QUADS; i++) {
-            score[j] += dot(query[v * OWN_QUADS + i], quad_of(keys[j * OWN + i / UNIT_QUADS], i % UNIT_QUADS));
+          for (var u = 0u; u < OWN; u++) {
+            for (var c = 0u; c < UNIT_QUADS; c++) { score[j] += dot(query[v][u][c], quad_of(keys[j][u], c)); }
           }
         }
-        for (var mask = 1u; mask < TEAM; mask *= 2u) { score += across(score, mask); }
+        for (var bit = 0u; bit < TEAM_BITS; bit++) { score += across(score, 1u << bit); }
         let at = wanted + s.base;
         var visible = (wanted >= vec4u(span.begin)) & (wanted < vec4u(span.end)) & (at <= vec4u(positions[v]));
         if (WINDOW > 0u) { visible &= at + WINDOW > vec4u(positions[v]); }
@@ -72,10 +81,12 @@ fn attend_few(task: Task, kv_head: u32, lane: u32) {
         let shrink = exp(top[v] - best);
         top[v] = best;
         total[v] = total[v] * shrink + weight.x + weight.y + weight.z + weight.w;
-        for (var i = 0u; i < OWN_QUADS; i++) {
-          var sum = sums[v * OWN_QUADS + i] * shrink;
-          for (var j = 0u; j < 4u; j++) { sum += weight[j] * quad_of(values[j * OWN + i / UNIT_QUADS], i % UNIT_QUADS); }
-          sums[v * OWN_QUADS + i] = sum;
+        for (var u = 0u; u < OWN; u++) {
+          for (var c = 0u; c < UNIT_QUADS; c++) {
+            var sum = sums[v][u][c] * shrink;
+            for (var j = 0u; j < 4u; j++) { sum += weight[j] * quad_of(values[j][u], c); }
+            sums[v][u][c] = sum;
+          }
         }
       }
     }
@@ -85,15 +96,18 @@ fn attend_few(task: Task, kv_head: u32, lane: u32) {
     if (v < task.count) {
       // No barrier in here, or what the loop indexes would live in memory.
       var best = top[v];
-      for (var mask = TEAM; mask < JOIN; mask *= 2u) { best = max(best, subgroupShuffleXor(best, mask)); }
+      for (var bit = TEAM_BITS; bit < JOIN_BITS; bit++) { best = max(best, subgroupShuffleXor(best, 1u << bit)); }
       let scale = exp(top[v] - best);
       var all = total[v] * scale;
-      for (var mask = TEAM; mask < JOIN; mask *= 2u) { all += subgroupShuffleXor(all, mask); }
+      for (var bit = TEAM_BITS; bit < JOIN_BITS; bit++) { all += subgroupShuffleXor(all, 1u << bit); }
       let joint = v * JOINTS + lane / JOIN;
-      for (var i = 0u; i < OWN_QUADS; i++) {
-        var sum = sums[v * OWN_QUADS + i] * scale;
-        for (var mask = TEAM; mask < JOIN; mask *= 2u) { sum += across(sum, mask); }
-        if (lane % JOIN < TEAM && own_quad(lane, i) < QUADS) { set_joint(joint * QUADS + own_quad(lane, i), sum); }
+      for (var u = 0u; u < OWN; u++) {
+        for (var c = 0u; c < UNIT_QUADS; c++) {
+          var sum = sums[v][u][c] * scale;
+          for (var bit = TEAM_BITS; bit < JOIN_BITS; bit++) { sum += across(sum, 1u << bit); }
+          let quad = own_quad(lane, u, c);
+          if (lane % JOIN < TEAM && quad < QUADS) { set_joint(joint * QUADS + quad, sum); }
+        }
       }
       if (lane % JOIN == 0u) {
         joint_top[joint] = best;
@@ -129,8 +143,8 @@ fn join(first: u32) -> f32 {
   return best + log(all);
 }
 
-// Quads of a head that an invocation has: those of its units.
-fn own_quad(lane: u32, i: u32) -> u32 { return (lane % TEAM + TEAM * (i / UNIT_QUADS)) * UNIT_QUADS + i % UNIT_QUADS; }
+// Quad c of an invocation's unit u, of a head's.
+fn own_quad(lane: u32, u: u32, c: u32) -> u32 { return (lane % TEAM + TEAM * u) * UNIT_QUADS + c; }
 
 fn across(v: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(v, mask); }
 `;

@@ -23,6 +23,7 @@ const OWN_TILES = (DIM_TILES + SHARES - 1u) / SHARES;              // tiles of c
 const STRIDE = UNITS + 1u;                                         // of a tile's row; odd: no bank conflicts
 const LOADS = (KEYS * UNITS + WIDTH - 1u) / WIDTH;                 // an invocation's, a round
 const LANES = 2u * SHARES;                                         // invocations that share a vector's softmax
+const LANE_BITS = firstTrailingBit(LANES);
 const OWN_KEYS = KEYS / LANES;                                     // of a round
 const SCORE_STRIDE = KEYS / 4u + 1u;                               // in fours
 const PART = 16u * SCORE_STRIDE;                                   // a subgroup's part of scores
@@ -152,7 +153,7 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
     score[i] = select(vec4f(LOWEST), sum, seen);
     best = max(best, max(max(score[i].x, score[i].y), max(score[i].z, score[i].w)));
   }
-  for (var mask = 1u; mask < LANES; mask *= 2u) { best = max(best, subgroupShuffleXor(best, mask)); }
+  for (var bit = 0u; bit < LANE_BITS; bit++) { best = max(best, subgroupShuffleXor(best, 1u << bit)); }
   let before = (*own).reference;
   let moved = best > before + slack;
   let reference = select(before, best, moved);
@@ -165,7 +166,7 @@ fn weigh(own: ptr<function, Own>, span: Span, k: u32, next: u32, kv_head: u32, l
     sum += dot(unpack2x16float(pairs[i].x) + unpack2x16float(pairs[i].y), vec2f(1.0));
   }
   put_weights(pairs, lane);
-  for (var mask = 1u; mask < LANES; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
+  for (var bit = 0u; bit < LANE_BITS; bit++) { sum += subgroupShuffleXor(sum, 1u << bit); }
   let shrink = select(1.0, exp(before - reference), moved);
   (*own).reference = reference;
   (*own).total = (*own).total * shrink + sum;
