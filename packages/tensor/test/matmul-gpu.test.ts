@@ -36,8 +36,8 @@ import {
   uploadValues,
 } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
-import { matrixLayouts, rowLayouts } from '../src/kernels/matmul-layouts.ts';
-import { teamProduct, type TeamLayout } from '../src/kernels/matmul-team.ts';
+import { matrixLayouts, rowLayouts, teamLayouts, type TeamLayout } from '../src/kernels/matmul-layouts.ts';
+import { teamProduct } from '../src/kernels/matmul-team.ts';
 import type { Product, ProductShape, Variant } from '../src/kernels/product.ts';
 
 /** Each format once, and each store and pair of operands once: they know nothing of each other. */
@@ -125,27 +125,51 @@ function runsOf(device: Device, variant: Variant, product: (typeof products)[num
 
 // Of a GPU without subgroup matrices what is its own: teams as large as its subgroups.
 await onEmulated('f16', (device) => {
-  test.each(products)('teams: $format weights, $store, $x to $y', async (product) => {
-    const runs = [4, 8, 16].map((capacity) => ({ capacity, active: capacity - 1, columns: 96 }));
-    for (const { capacity } of runs) {
-      const shape = { rows: outputsOf(product), columns: 96, format: formatOf(product.format) };
-      expect(productVariant(device(), capacity, shape)).toBe(`team${capacity}`);
-    }
-    await check(device(), product, runs, (pass, tensors, { rows }) =>
-      matmul(pass, tensors, { rows, store: product.store }),
-    );
+  /** Rows of every team are taken: those of a row group, and more than a workgroup has. */
+  const runs = (most: number): Run[] =>
+    [most, 2 * most].map((capacity) => ({ capacity, active: capacity - 1, columns: 96 * (capacity / most) }));
+
+  describe.each(products)('teams: $format weights, $store', (given) => {
+    const product = { ...given, x: 'f16' } as const; // as the tier has them
+    const own = teamLayouts
+      .filter(({ formats = [product.format] }) => formats.includes(product.format))
+      .map(({ layout }) => [teamProduct(layout, { most: Infinity }).name, layout] as const);
+    test.each([...new Map(own)])('%s', async (_, layout) => {
+      const variant = teamProduct(layout, { most: Infinity });
+      await check(device(), product, runs(4 * layout.blocks * layout.rowGroups), (pass, tensors, { rows }) =>
+        matmul(pass, tensors, { rows, store: product.store, variant }),
+      );
+    });
   });
 
-  const layouts: readonly TeamLayout[] = [
-    { team: 8, outputs: 4 },
-    { team: 16, outputs: 4 },
-    { team: 32, outputs: 4, ahead: 3 },
-    { team: 16, outputs: 2, ahead: 2 },
+  // No shape is given these: `bench gpu --only tune-matmul` tries them on a card.
+  const one: TeamLayout = { blocks: 1, groups: 1, rowGroups: 1, splits: 1, sides: 1 };
+  const others: readonly TeamLayout[] = [
+    { ...one, blocks: 3, groups: 3 },
+    { ...one, blocks: 2, rowGroups: 2, splits: 3, sides: 2 },
+    { ...one, splits: 16 },
   ];
-  test.each(layouts)('teams of $team for $outputs outputs', async (layout) => {
-    const runs = [{ capacity: 6, active: 5, columns: 512 }];
-    await check(device(), products[3]!, runs, (pass, tensors, { rows }) =>
-      matmul(pass, tensors, { rows, variant: teamProduct(8, layout) }),
+  test.each(others)('%j', async (layout) => {
+    const variant = teamProduct(layout, { most: 50 });
+    for (const product of [products[3]!, products[0]!]) {
+      await check(device(), product, runs(4 * layout.blocks * layout.rowGroups), (pass, tensors, { rows }) =>
+        matmul(pass, tensors, { rows, variant }),
+      );
+    }
+  });
+
+  test('matmul chooses among them by rows', async () => {
+    const counts = [2, 3, 4, 9, 16, 17, 40, 70].map((rows) => ({
+      capacity: rows,
+      active: rows - 1,
+      columns: 104,
+    }));
+    for (const { capacity } of counts) {
+      const shape = { rows: outputsOf(products[1]!), columns: 104, format: 'f16' } as const;
+      expect(productVariant(device(), capacity, shape)).toMatch(/^team/);
+    }
+    await check(device(), products[1]!, counts, (pass, tensors, { rows }) =>
+      matmul(pass, tensors, { rows, store: 'accumulate' }),
     );
   });
 });

@@ -1,65 +1,187 @@
 /**
- * Up to ROWS rows: a team of TEAM invocations that can shuffle computes OUTPUTS outputs for all of them, sharing the columns;
- * a workgroup of 128 has as many teams as it can. Weights are read once, there is no barrier at all, and teams side by side
- * read the same of x, so that few read much of it.
+ * Rows by teams of eight invocations that can shuffle. A workgroup computes 4 · BLOCKS · ROW_GROUPS rows × 4 · GROUPS outputs; a team
+ * has four of the outputs, for BLOCKS blocks of four rows, and each of its invocations an eighth of the columns. The columns are
+ * shared between SPLITS teams as well, which add up at the end.
  *
- * Whatever the format, invocations side by side take eight columns each, so that what they read of W and of x lies side by
- * side too; AHEAD of these octets are on their way at once.
+ * Weights come straight from memory, as invocations side by side take eight columns each; those of the next round are on their way
+ * while one is multiplied. x goes through workgroup memory, since all teams read the same: with two SIDES for it a round has one
+ * barrier.
+ *
+ * Sums are matrices with names: compilers do not unroll long loops, nor put every function in its place, and an array that such
+ * a loop indexes, or a pointer that such a function takes, lives in memory.
  */
 export const teamBody = /* wgsl */ `
-const WIDTH = 128u;
-const TEAMS = WIDTH / TEAM;
+const TEAM = 8u;
+const TEAMS = GROUPS * ROW_GROUPS;                                // of a split
+const WIDTH = TEAM * TEAMS * SPLITS;
+const ROWS = 4u * BLOCKS;                                         // of a team
+const TILE_ROWS = ROWS * ROW_GROUPS;
+const UNITS = TEAM * SPLITS;                                      // eights of columns of a round
+const SIDE = TILE_ROWS * UNITS;
+const X_LOADS = (SIDE + WIDTH - 1u) / WIDTH;                      // an invocation's, a round
+const X_EVEN = SIDE % WIDTH == 0u;
+const KEPT = select(0u, WIDTH * BLOCKS / 2u, SPLITS > 1u);        // sums of all splits, four in each
+var<workgroup> tile: array<vec4u, max(X_PARTS * SIDES * SIDE, KEPT)>;
+
+alias Eights = array<Eight, X_LOADS>;
+struct Loads { a: Octet, b: Octet, c: Octet, d: Octet }
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let first = (group.x * TEAMS + lane / TEAM) * OUTPUTS;
+  if (group.y * TILE_ROWS >= batch[0].x) { return; }
   let octets = dims.x / 8u;
-  let last_row = x_octets() / octets - 1u;
-  var sums: array<f32, ROWS * OUTPUTS>;
-  for (var i = lane % TEAM; i < octets; i += TEAM * AHEAD) {
-    var loads: array<Octet, AHEAD * OUTPUTS>;
-    for (var j = 0u; j < AHEAD; j++) {
-      for (var o = 0u; o < OUTPUTS; o++) {
-        loads[j * OUTPUTS + o] = load_octet(min(first + o, dims.y - 1u), min(i + TEAM * j, octets - 1u));
-      }
-    }
-    for (var j = 0u; j < AHEAD; j++) {
-      if (i + TEAM * j < octets) {
-        var w: array<array<vec4f, 2>, OUTPUTS>;
-        for (var o = 0u; o < OUTPUTS; o++) { w[o] = decode(loads[j * OUTPUTS + o]); }
-        for (var m = 0u; m < ROWS; m++) {
-          let v = load_x(min(m, last_row) * octets + i + TEAM * j);
-          for (var o = 0u; o < OUTPUTS; o++) { sums[m * OUTPUTS + o] += dot(v[0], w[o][0]) + dot(v[1], w[o][1]); }
-        }
-      }
-    }
+  let first = (group.x * GROUPS + lane / TEAM % GROUPS) * 4u;
+  let row = lane / (TEAM * GROUPS) % ROW_GROUPS * ROWS;
+  let unit = lane / (TEAM * TEAMS) * TEAM + lane % TEAM;
+  var a = mat4x4f();                                              // by row
+  var b = mat4x4f();
+  var c = mat4x4f();
+  var d = mat4x4f();
+  var eights = eights_of(group.y * TILE_ROWS, 0u, lane);
+  var loads = loads_of(first, unit);
+  var side = 0u;
+  for (var k = 0u; k < octets; k += UNITS) {
+    put(&eights, side, octets - k, lane);
+    workgroupBarrier();
+    eights = eights_of(group.y * TILE_ROWS, k + UNITS, lane);
+    let next = loads_of(first, k + UNITS + unit);
+    let w = weights_of(loads);
+    let at = side + row * UNITS + unit;
+    a = add_block(a, w, at);
+    if (BLOCKS > 1u) { b = add_block(b, w, at + 4u * UNITS); }
+    if (BLOCKS > 2u) { c = add_block(c, w, at + 8u * UNITS); }
+    if (BLOCKS > 3u) { d = add_block(d, w, at + 12u * UNITS); }
+    loads = next;
+    side = (SIDES - 1u) * SIDE - side;
+    if (SIDES == 1u) { workgroupBarrier(); }
   }
-  // Sums move up to the first places: indexed by a loop that compilers do not unroll, all would live in memory.
-  for (var i = 0u; i < ROWS * OUTPUTS; i += 2u) {
-    let sum = vec2f(over_team(sums[0]), over_team(sums[1]));
-    for (var j = 2u; j < ROWS * OUTPUTS; j++) { sums[j - 2u] = sums[j]; }
-    let m = i / OUTPUTS;
-    let n = first + i % OUTPUTS;
-    if (lane % TEAM == m % TEAM && m < batch[0].x && n < dims.y) { store(m, n, sum); }
+  workgroupBarrier();
+  finish(over_team(a, lane), 0u, group, lane);
+  if (BLOCKS > 1u) { finish(over_team(b, lane), 1u, group, lane); }
+  if (BLOCKS > 2u) { finish(over_team(c, lane), 2u, group, lane); }
+  if (BLOCKS > 3u) { finish(over_team(d, lane), 3u, group, lane); }
+  if (SPLITS > 1u) { add_splits(group, lane); }
+}
+
+// Columns past the last are read as the last; \`put\` makes zeros of them. Rows past the last read it again.
+fn eights_of(row0: u32, k: u32, lane: u32) -> Eights {
+  let octets = dims.x / 8u;
+  var loads: Eights;
+  for (var i = 0u; i < X_LOADS; i++) {
+    let own = lane + WIDTH * i;
+    loads[i] = load_x(min((row0 + own / UNITS) * octets, last_x_row()) + min(k + own % UNITS, octets - 1u));
+  }
+  return loads;
+}
+
+fn put(loads: ptr<function, Eights>, side: u32, left: u32, lane: u32) {
+  for (var i = 0u; i < X_LOADS; i++) {
+    let own = lane + WIDTH * i;
+    if (X_EVEN || own < SIDE) { put_x(side + own, (*loads)[i], own % UNITS < left); }
   }
 }
 
-fn over_team(value: f32) -> f32 {
-  var sum = value;
-  for (var mask = 1u; mask < TEAM; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
-  return sum;
+fn loads_of(first: u32, i: u32) -> Loads {
+  let last = dims.y - 1u;
+  let at = min(i, dims.x / 8u - 1u);
+  return Loads(
+    load_octet(min(first, last), at), load_octet(min(first + 1u, last), at),
+    load_octet(min(first + 2u, last), at), load_octet(min(first + 3u, last), at),
+  );
+}
+
+fn add_block(sums: mat4x4f, w: Weights, at: u32) -> mat4x4f {
+  return mat4x4f(
+    add_eight(sums[0], w, take(at)), add_eight(sums[1], w, take(at + UNITS)),
+    add_eight(sums[2], w, take(at + 2u * UNITS)), add_eight(sums[3], w, take(at + 3u * UNITS)),
+  );
+}
+
+// Of what a team has, each of its invocations adds up a pair: a half of the rows, of these, and of the outputs.
+fn over_team(sums: mat4x4f, lane: u32) -> vec2f {
+  let four = (lane & 4u) != 0u;
+  let even = select(sums[0], sums[2], four) + across(select(sums[2], sums[0], four), 4u);
+  let odd = select(sums[1], sums[3], four) + across(select(sums[3], sums[1], four), 4u);
+  let two = (lane & 2u) != 0u;
+  let row = select(even, odd, two) + across(select(odd, even, two), 2u);
+  let pairs = select(row, row.zwxy, (lane & 1u) != 0u);
+  return pairs.xy + across(pairs, 1u).zw;
+}
+
+fn across(v: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(v, mask); }
+
+fn finish(pair: vec2f, block: u32, group: vec3u, lane: u32) {
+  let at = block * WIDTH + lane;
+  if (SPLITS == 1u) {
+    store_pair(group, at, pair);
+  } else {
+    tile[at / 2u][at % 2u * 2u] = bitcast<u32>(pair.x);
+    tile[at / 2u][at % 2u * 2u + 1u] = bitcast<u32>(pair.y);
+  }
+}
+
+fn add_splits(group: vec3u, lane: u32) {
+  workgroupBarrier();
+  for (var i = lane; i < BLOCKS * TEAMS * TEAM; i += WIDTH) {
+    let at = i / (TEAMS * TEAM) * WIDTH + i % (TEAMS * TEAM);
+    var sum = vec2f();
+    for (var s = 0u; s < SPLITS; s++) {
+      let kept = bitcast<vec4f>(tile[(at + s * TEAMS * TEAM) / 2u]);
+      sum += select(kept.xy, kept.zw, i % 2u == 1u);
+    }
+    store_pair(group, at, sum);
+  }
+}
+
+// Pair i of a workgroup: of a block, and an invocation of the first split.
+fn store_pair(group: vec3u, i: u32, pair: vec2f) {
+  let lane = i % WIDTH;
+  let m = group.y * TILE_ROWS + lane / (TEAM * GROUPS) * ROWS + i / WIDTH * 4u + lane % TEAM / 2u;
+  let n = (group.x * GROUPS + lane / TEAM % GROUPS) * 4u + lane % 2u * 2u;
+  if (m < batch[0].x && n < dims.y) { store(m, n, pair); }
 }
 `;
 
-/** Bindings, and eight values of x. */
+/** Products of eight columns with four outputs, summed in f32. */
+export const sumsF32 = /* wgsl */ `
+struct Weights { low: mat4x4f, high: mat4x4f }                    // by column: of four outputs
+
+fn weights_of(loads: Loads) -> Weights {
+  let a = decode(loads.a);
+  let b = decode(loads.b);
+  let c = decode(loads.c);
+  let d = decode(loads.d);
+  return Weights(transpose(mat4x4f(a[0], b[0], c[0], d[0])), transpose(mat4x4f(a[1], b[1], c[1], d[1])));
+}
+
+fn add_eight(sums: vec4f, w: Weights, v: array<vec4f, 2>) -> vec4f {
+  var sum = fma(w.low[0], vec4f(v[0].x), sums);
+  sum = fma(w.low[1], vec4f(v[0].y), sum);
+  sum = fma(w.low[2], vec4f(v[0].z), sum);
+  sum = fma(w.low[3], vec4f(v[0].w), sum);
+  sum = fma(w.high[0], vec4f(v[1].x), sum);
+  sum = fma(w.high[1], vec4f(v[1].y), sum);
+  sum = fma(w.high[2], vec4f(v[1].z), sum);
+  return fma(w.high[3], vec4f(v[1].w), sum);
+}
+`;
+
+/** Bindings, and how eight values of x are read, and go through workgroup memory. */
 export const teamF32 = /* wgsl */ `
 @group(0) @binding(2) var<storage, read> batch: array<vec4u>;     // [1 + rows]
 @group(0) @binding(3) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
 @group(0) @binding(4) var<storage, read> x: array<vec4f>;         // [rows, columns / 4]
 @group(0) @binding(5) var<storage, read_write> y: array<Y>;       // [rows, dims.z], see store
+const X_PARTS = 2u;
+alias Eight = array<vec4f, 2>;
 
-fn x_octets() -> u32 { return arrayLength(&x) / 2u; }
-fn load_x(i: u32) -> array<vec4f, 2> { return array<vec4f, 2>(x[2u * i], x[2u * i + 1u]); }
+fn last_x_row() -> u32 { return (arrayLength(&x) - dims.x / 4u) / 2u; }
+fn load_x(i: u32) -> Eight { return Eight(x[2u * i], x[2u * i + 1u]); }
+fn put_x(at: u32, v: Eight, real: bool) {
+  tile[at] = select(vec4u(), bitcast<vec4u>(v[0]), real);
+  tile[SIDES * SIDE + at] = select(vec4u(), bitcast<vec4u>(v[1]), real);
+}
+fn take(at: u32) -> array<vec4f, 2> { return array<vec4f, 2>(bitcast<vec4f>(tile[at]), bitcast<vec4f>(tile[SIDES * SIDE + at])); }
 `;
 
 export const teamF16 = /* wgsl */ `
@@ -67,10 +189,14 @@ export const teamF16 = /* wgsl */ `
 @group(0) @binding(3) var<uniform> dims: vec4u;                   // columns, rows of this block of W, stride of Y, first column of Y
 @group(0) @binding(4) var<storage, read> x: array<vec4u>;         // [rows, columns / 8]
 @group(0) @binding(5) var<storage, read_write> y: array<Y>;       // [rows, dims.z], see store
+const X_PARTS = 1u;
+alias Eight = vec4u;
 
-fn x_octets() -> u32 { return arrayLength(&x); }
-fn load_x(i: u32) -> array<vec4f, 2> {
-  let v = x[i];
+fn last_x_row() -> u32 { return arrayLength(&x) - dims.x / 8u; }
+fn load_x(i: u32) -> Eight { return x[i]; }
+fn put_x(at: u32, v: Eight, real: bool) { tile[at] = select(vec4u(), v, real); }
+fn take(at: u32) -> array<vec4f, 2> {
+  let v = tile[at];
   return array<vec4f, 2>(
     vec4f(unpack2x16float(v.x), unpack2x16float(v.y)),
     vec4f(unpack2x16float(v.z), unpack2x16float(v.w)),
