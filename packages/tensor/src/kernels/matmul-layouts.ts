@@ -180,13 +180,21 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: Infinity, layout: wide },
 ];
 
-const team: TeamLayout = { blocks: 4, groups: 4, rowGroups: 1, splits: 4, sides: 2 };
+const team: TeamLayout = { blocks: 4, groups: 4, rowGroups: 1, splits: 8, sides: 2 };
 
-/** What products are laid out by for teams of invocations, the first that takes a shape. */
-export const teamLayouts: readonly (LayoutUse & { readonly layout: TeamLayout })[] = [
-  { most: 4, layout: { ...team, blocks: 1, groups: 2, splits: 8 } },
-  { most: 8, layout: { ...team, blocks: 2, groups: 2 } },
+const teams: readonly (LayoutUse & { readonly layout: TeamLayout })[] = [
+  { most: 4, outputs: several, layout: { ...team, blocks: 1 } },
+  { most: 4, layout: { ...team, blocks: 1, groups: 2, splits: 16 } },
+  { most: 8, layout: { ...team, blocks: 2, splits: 16 } },
+  { most: 16, outputs: several, layout: { ...team, splits: 4, sides: 1 } },
   { most: 16, layout: team },
-  { most: 32, layout: { ...team, rowGroups: 2, splits: 2 } },
-  { most: Infinity, layout: { ...team, rowGroups: 4, splits: 1 } },
+  { most: 32, outputs: several, layout: { ...team, rowGroups: 2, splits: 4, sides: 1 } },
+  { most: 32, layout: { ...team, rowGroups: 2, splits: 4 } },
+  { most: Infinity, layout: { ...team, rowGroups: 4, splits: 2 } },
+];
+
+/** What products are laid out by for teams of invocations, the first that takes a shape: with one side where two have no room. */
+export const teamLayouts: typeof teams = [
+  ...teams,
+  ...teams.map((use) => ({ ...use, layout: { ...use.layout, sides: 1 as const } })),
 ];

@@ -1,4 +1,5 @@
 import type { Device } from '../device.ts';
+import { InvalidOptionError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import type { WeightStorage } from './matrix.ts';
 import { isFor, type LayoutUse, type TeamLayout } from './matmul-layouts.ts';
@@ -13,13 +14,13 @@ import {
   teamBody,
   teamF16,
   teamF32,
-  sumsF32,
+  eightColumns,
 } from './matmul-team.wgsl.ts';
 import type { Operand } from './operand.ts';
 import { productKernel, storePart, type Product, type Variant } from './product.ts';
 
-/** Invocations that share the columns of four outputs. */
-const team = 8;
+/** Invocations that share the columns of four outputs: TEAM in `teamBody`. */
+const team = 4;
 
 const octets: Readonly<Record<WeightStorage, string>> = {
   f32: octetF32,
@@ -35,9 +36,14 @@ const operands: Readonly<Record<Operand, { readonly chunk: string; readonly byte
   f16: { chunk: teamF16, bytes: 16 },
 };
 
-/** Products by teams of invocations with one layout, on devices whose subgroups hold such a team. */
+/**
+ * Products by teams of invocations with one layout, on devices whose subgroups hold such a team.
+ * @throws InvalidOptionError for a layout that the kernel does not have.
+ */
 export function teamProduct(layout: TeamLayout, use: LayoutUse): Variant {
-  const { blocks, groups, rowGroups, splits } = layout;
+  const { blocks, groups, rowGroups, splits, sides } = layout;
+  if (splits > 1 && groups > 4 * sides)
+    throw new InvalidOptionError(`layout ${JSON.stringify(layout)}: sums of all splits go where x was`);
   const name = nameOf(layout);
   return {
     name,
@@ -55,11 +61,9 @@ export function teamProduct(layout: TeamLayout, use: LayoutUse): Variant {
   };
 }
 
-/** Workgroup memory that a kernel takes: for x, and then for sums. */
-function workgroupBytes({ blocks, groups, rowGroups, splits, sides }: TeamLayout, operand: Operand): number {
-  const eights = sides * 4 * blocks * rowGroups * team * splits;
-  const sums = splits > 1 ? 64 * blocks * groups * rowGroups * splits : 0;
-  return Math.max(operands[operand].bytes * eights, sums);
+/** Workgroup memory that a kernel takes. */
+function workgroupBytes({ blocks, rowGroups, splits, sides }: TeamLayout, operand: Operand): number {
+  return operands[operand].bytes * sides * 4 * blocks * rowGroups * team * splits;
 }
 
 function nameOf({ blocks, groups, rowGroups, splits, sides }: TeamLayout): string {
@@ -83,6 +87,6 @@ function teamKernel({ tier }: Device, name: string, product: Product, layout: Te
       constants: { BLOCKS: blocks, GROUPS: groups, ROW_GROUPS: rowGroups, SPLITS: splits, SIDES: sides },
     },
     [storePart(product)],
-    { bindings: [...loads, operands[x].chunk, sumsF32], body: teamBody },
+    { bindings: [...loads, operands[x].chunk, eightColumns], body: teamBody },
   );
 }

@@ -1,6 +1,6 @@
 /**
- * Rows by teams of eight invocations that can shuffle. A workgroup computes 4 · BLOCKS · ROW_GROUPS rows × 4 · GROUPS outputs; a team
- * has four of the outputs, for BLOCKS blocks of four rows, and each of its invocations an eighth of the columns. The columns are
+ * Rows by teams of four invocations that can shuffle. A workgroup computes 4 · BLOCKS · ROW_GROUPS rows × 4 · GROUPS outputs; a team
+ * has four of the outputs, for BLOCKS blocks of four rows, and each of its invocations a fourth of the columns. The columns are
  * shared between SPLITS teams as well, which add up at the end.
  *
  * Weights come straight from memory, as invocations side by side take eight columns each; those of the next round are on their way
@@ -11,7 +11,7 @@
  * a loop indexes, or a pointer that such a function takes, lives in memory.
  */
 export const teamBody = /* wgsl */ `
-const TEAM = 8u;
+const TEAM = 4u;
 const TEAMS = GROUPS * ROW_GROUPS;                                // of a split
 const WIDTH = TEAM * TEAMS * SPLITS;
 const ROWS = 4u * BLOCKS;                                         // of a team
@@ -20,8 +20,8 @@ const UNITS = TEAM * SPLITS;                                      // eights of c
 const SIDE = TILE_ROWS * UNITS;
 const X_LOADS = (SIDE + WIDTH - 1u) / WIDTH;                      // an invocation's, a round
 const X_EVEN = SIDE % WIDTH == 0u;
-const KEPT = select(0u, WIDTH * BLOCKS / 2u, SPLITS > 1u);        // sums of all splits, four in each
-var<workgroup> tile: array<vec4u, max(X_PARTS * SIDES * SIDE, KEPT)>;
+alias Rows = array<array<vec4u, UNITS>, ROWS>;
+var<workgroup> tile: array<array<Rows, ROW_GROUPS>, X_PARTS * SIDES>;
 
 alias Eights = array<Eight, X_LOADS>;
 struct Loads { a: Octet, b: Octet, c: Octet, d: Octet }
@@ -31,7 +31,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (group.y * TILE_ROWS >= batch[0].x) { return; }
   let octets = dims.x / 8u;
   let first = (group.x * GROUPS + lane / TEAM % GROUPS) * 4u;
-  let row = lane / (TEAM * GROUPS) % ROW_GROUPS * ROWS;
   let unit = lane / (TEAM * TEAMS) * TEAM + lane % TEAM;
   var a = mat4x4f();                                              // by row
   var b = mat4x4f();
@@ -45,14 +44,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     workgroupBarrier();
     eights = eights_of(group.y * TILE_ROWS, k + UNITS, lane);
     let next = loads_of(first, k + UNITS + unit);
-    let w = weights_of(loads);
-    let at = side + row * UNITS + unit;
-    a = add_block(a, w, at);
-    if (BLOCKS > 1u) { b = add_block(b, w, at + 4u * UNITS); }
-    if (BLOCKS > 2u) { c = add_block(c, w, at + 8u * UNITS); }
-    if (BLOCKS > 3u) { d = add_block(d, w, at + 12u * UNITS); }
+    let w = columns_of(loads);
+    let place = vec3u(side, lane / (TEAM * GROUPS) % ROW_GROUPS, unit);
+    a = add_block(a, w, place, 0u);
+    if (BLOCKS > 1u) { b = add_block(b, w, place, 4u); }
+    if (BLOCKS > 2u) { c = add_block(c, w, place, 8u); }
+    if (BLOCKS > 3u) { d = add_block(d, w, place, 12u); }
     loads = next;
-    side = (SIDES - 1u) * SIDE - side;
+    side = SIDES - 1u - side;
     if (SIDES == 1u) { workgroupBarrier(); }
   }
   workgroupBarrier();
@@ -77,84 +76,87 @@ fn eights_of(row0: u32, k: u32, lane: u32) -> Eights {
 fn put(loads: ptr<function, Eights>, side: u32, left: u32, lane: u32) {
   for (var i = 0u; i < X_LOADS; i++) {
     let own = lane + WIDTH * i;
-    if (X_EVEN || own < SIDE) { put_x(side + own, (*loads)[i], own % UNITS < left); }
+    if (X_EVEN || own < SIDE) { put_x(side, own, (*loads)[i], own % UNITS < left); }
   }
+}
+
+// Place i of a side of the tile, or beyond it.
+fn set_tile(side: u32, i: u32, v: vec4u) {
+  let row = i / UNITS % TILE_ROWS;
+  tile[side + i / SIDE][row / ROWS][row % ROWS][i % UNITS] = v;
 }
 
 fn loads_of(first: u32, i: u32) -> Loads {
   let last = dims.y - 1u;
   let at = min(i, dims.x / 8u - 1u);
   return Loads(
-    load_octet(min(first, last), at), load_octet(min(first + 1u, last), at),
-    load_octet(min(first + 2u, last), at), load_octet(min(first + 3u, last), at),
+    load_octet(min(first, last), at),
+    load_octet(min(first + 1u, last), at),
+    load_octet(min(first + 2u, last), at),
+    load_octet(min(first + 3u, last), at),
   );
 }
 
-fn add_block(sums: mat4x4f, w: Weights, at: u32) -> mat4x4f {
+fn columns_of(loads: Loads) -> Columns {
+  let a = decode(loads.a);
+  let b = decode(loads.b);
+  let c = decode(loads.c);
+  let d = decode(loads.d);
+  return Columns(transpose(mat4x4f(a[0], b[0], c[0], d[0])), transpose(mat4x4f(a[1], b[1], c[1], d[1])));
+}
+
+fn add_block(sums: mat4x4f, w: Columns, place: vec3u, row: u32) -> mat4x4f {
   return mat4x4f(
-    add_eight(sums[0], w, take(at)), add_eight(sums[1], w, take(at + UNITS)),
-    add_eight(sums[2], w, take(at + 2u * UNITS)), add_eight(sums[3], w, take(at + 3u * UNITS)),
+    add_eight(sums[0], w, take(place, row)), add_eight(sums[1], w, take(place, row + 1u)),
+    add_eight(sums[2], w, take(place, row + 2u)), add_eight(sums[3], w, take(place, row + 3u)),
   );
 }
 
-// Of what a team has, each of its invocations adds up a pair: a half of the rows, of these, and of the outputs.
-fn over_team(sums: mat4x4f, lane: u32) -> vec2f {
-  let four = (lane & 4u) != 0u;
-  let even = select(sums[0], sums[2], four) + across(select(sums[2], sums[0], four), 4u);
-  let odd = select(sums[1], sums[3], four) + across(select(sums[3], sums[1], four), 4u);
+// Of what a team has, each of its invocations adds up a row: one of a half of them.
+fn over_team(sums: mat4x4f, lane: u32) -> vec4f {
   let two = (lane & 2u) != 0u;
-  let row = select(even, odd, two) + across(select(odd, even, two), 2u);
-  let pairs = select(row, row.zwxy, (lane & 1u) != 0u);
-  return pairs.xy + across(pairs, 1u).zw;
+  let even = select(sums[0], sums[2], two) + across(select(sums[2], sums[0], two), 2u);
+  let odd = select(sums[1], sums[3], two) + across(select(sums[3], sums[1], two), 2u);
+  let one = (lane & 1u) != 0u;
+  return select(even, odd, one) + across(select(odd, even, one), 1u);
 }
 
 fn across(v: vec4f, mask: u32) -> vec4f { return subgroupShuffleXor(v, mask); }
 
-fn finish(pair: vec2f, block: u32, group: vec3u, lane: u32) {
+fn finish(sums: vec4f, block: u32, group: vec3u, lane: u32) {
   let at = block * WIDTH + lane;
-  if (SPLITS == 1u) {
-    store_pair(group, at, pair);
-  } else {
-    tile[at / 2u][at % 2u * 2u] = bitcast<u32>(pair.x);
-    tile[at / 2u][at % 2u * 2u + 1u] = bitcast<u32>(pair.y);
-  }
+  if (SPLITS == 1u) { store_sums(group, at, sums); } else { set_tile(0u, at, bitcast<vec4u>(sums)); }
 }
 
 fn add_splits(group: vec3u, lane: u32) {
   workgroupBarrier();
   for (var i = lane; i < BLOCKS * TEAMS * TEAM; i += WIDTH) {
-    let at = i / (TEAMS * TEAM) * WIDTH + i % (TEAMS * TEAM);
-    var sum = vec2f();
+    let first = i / (TEAMS * TEAM) * WIDTH + i % (TEAMS * TEAM);
+    var sums = vec4f();
     for (var s = 0u; s < SPLITS; s++) {
-      let kept = bitcast<vec4f>(tile[(at + s * TEAMS * TEAM) / 2u]);
-      sum += select(kept.xy, kept.zw, i % 2u == 1u);
+      let at = first + s * TEAMS * TEAM;
+      let row = at / UNITS % TILE_ROWS;
+      sums += bitcast<vec4f>(tile[at / SIDE][row / ROWS][row % ROWS][at % UNITS]);
     }
-    store_pair(group, at, sum);
+    store_sums(group, first, sums);
   }
 }
 
-// Pair i of a workgroup: of a block, and an invocation of the first split.
-fn store_pair(group: vec3u, i: u32, pair: vec2f) {
+// Sums i of a workgroup: of a block, and an invocation of the first split.
+fn store_sums(group: vec3u, i: u32, sums: vec4f) {
   let lane = i % WIDTH;
-  let m = group.y * TILE_ROWS + lane / (TEAM * GROUPS) * ROWS + i / WIDTH * 4u + lane % TEAM / 2u;
-  let n = (group.x * GROUPS + lane / TEAM % GROUPS) * 4u + lane % 2u * 2u;
-  if (m < batch[0].x && n < dims.y) { store(m, n, pair); }
+  let m = group.y * TILE_ROWS + lane / (TEAM * GROUPS) * ROWS + i / WIDTH * 4u + lane % TEAM;
+  let n = (group.x * GROUPS + lane / TEAM % GROUPS) * 4u;
+  if (m < batch[0].x && n < dims.y) { store(m, n, sums.xy); }
+  if (m < batch[0].x && n + 2u < dims.y) { store(m, n + 2u, sums.zw); }
 }
 `;
 
-/** Products of eight columns with four outputs, summed in f32. */
-export const sumsF32 = /* wgsl */ `
-struct Weights { low: mat4x4f, high: mat4x4f }                    // by column: of four outputs
+/** Adds products of eight columns to sums of four outputs, in f32. */
+export const eightColumns = /* wgsl */ `
+struct Columns { low: mat4x4f, high: mat4x4f }                    // of four outputs, by column
 
-fn weights_of(loads: Loads) -> Weights {
-  let a = decode(loads.a);
-  let b = decode(loads.b);
-  let c = decode(loads.c);
-  let d = decode(loads.d);
-  return Weights(transpose(mat4x4f(a[0], b[0], c[0], d[0])), transpose(mat4x4f(a[1], b[1], c[1], d[1])));
-}
-
-fn add_eight(sums: vec4f, w: Weights, v: array<vec4f, 2>) -> vec4f {
+fn add_eight(sums: vec4f, w: Columns, v: array<vec4f, 2>) -> vec4f {
   var sum = fma(w.low[0], vec4f(v[0].x), sums);
   sum = fma(w.low[1], vec4f(v[0].y), sum);
   sum = fma(w.low[2], vec4f(v[0].z), sum);
@@ -177,11 +179,16 @@ alias Eight = array<vec4f, 2>;
 
 fn last_x_row() -> u32 { return (arrayLength(&x) - dims.x / 4u) / 2u; }
 fn load_x(i: u32) -> Eight { return Eight(x[2u * i], x[2u * i + 1u]); }
-fn put_x(at: u32, v: Eight, real: bool) {
-  tile[at] = select(vec4u(), bitcast<vec4u>(v[0]), real);
-  tile[SIDES * SIDE + at] = select(vec4u(), bitcast<vec4u>(v[1]), real);
+fn put_x(side: u32, i: u32, v: Eight, real: bool) {
+  set_tile(side, i, select(vec4u(), bitcast<vec4u>(v[0]), real));
+  set_tile(SIDES + side, i, select(vec4u(), bitcast<vec4u>(v[1]), real));
 }
-fn take(at: u32) -> array<vec4f, 2> { return array<vec4f, 2>(bitcast<vec4f>(tile[at]), bitcast<vec4f>(tile[SIDES * SIDE + at])); }
+fn take(place: vec3u, row: u32) -> array<vec4f, 2> {
+  return array<vec4f, 2>(
+    bitcast<vec4f>(tile[place.x][place.y][row][place.z]),
+    bitcast<vec4f>(tile[SIDES + place.x][place.y][row][place.z]),
+  );
+}
 `;
 
 export const teamF16 = /* wgsl */ `
@@ -194,9 +201,9 @@ alias Eight = vec4u;
 
 fn last_x_row() -> u32 { return arrayLength(&x) - dims.x / 8u; }
 fn load_x(i: u32) -> Eight { return x[i]; }
-fn put_x(at: u32, v: Eight, real: bool) { tile[at] = select(vec4u(), v, real); }
-fn take(at: u32) -> array<vec4f, 2> {
-  let v = tile[at];
+fn put_x(side: u32, i: u32, v: Eight, real: bool) { set_tile(side, i, select(vec4u(), v, real)); }
+fn take(place: vec3u, row: u32) -> array<vec4f, 2> {
+  let v = tile[place.x][place.y][row][place.z];
   return array<vec4f, 2>(
     vec4f(unpack2x16float(v.x), unpack2x16float(v.y)),
     vec4f(unpack2x16float(v.z), unpack2x16float(v.w)),
