@@ -2,6 +2,7 @@ export { Attention, type AttentionOptions, type AttentionTensors } from './atten
 export {
   attentionVariant,
   matrixVariant,
+  teamVariant,
   tileVariant,
   type AttendKernel,
   type AttendVariant,

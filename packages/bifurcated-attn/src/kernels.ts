@@ -1,7 +1,8 @@
 import type { KvCache, KvLayout } from '@ensample/kv-cache';
-import { bytesPerElement, invariant, subgroupMatrices, type Prelude } from '@ensample/tensor';
+import { bytesPerElement, eightColumns, invariant, subgroupMatrices, type Prelude } from '@ensample/tensor';
 import { attendFew, halfUnits, onlyFew, quadUnits } from './attend-few.wgsl.ts';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
+import { attendTeam } from './attend-team.wgsl.ts';
 import { attendTile } from './attend-tile.wgsl.ts';
 import { attendByCount, attendByMany, attendTasks, attendThread } from './attend.wgsl.ts';
 import type { Tile } from './plan.ts';
@@ -99,7 +100,9 @@ export function attentionVariant(cache: Cached, count: number): string {
 export function attendVariant(cache: Cached): AttendVariant {
   const { attention } = cache.device.tier;
   if (attention === 'thread') return threadVariant(cache);
-  return (attention === 'matrix' ? matrixVariant(cache) : undefined) ?? tileVariant(cache);
+  return (
+    (attention === 'matrix' ? matrixVariant(cache) : undefined) ?? teamVariant(cache) ?? tileVariant(cache)
+  );
 }
 
 function threadVariant({ dtype }: Cached): AttendVariant {
@@ -161,6 +164,34 @@ function matrixKernel({ vectors, shares, keys }: MatrixLayout, few: Few): Attend
     vectors,
     extensions: subgroupMatrices,
     constants: { VECTORS: vectors, SHARES: shares, KEYS: keys, ...fewConstants(few) },
+  };
+}
+
+/** Tasks of all heads that long stretches are cut into for teams: as many as an H100 has at once. */
+const teamTasks = 256;
+
+/**
+ * Attention by FMA from registers; undefined where subgroups, element type or head size do not suit it.
+ * @param tasks of all heads that long stretches are cut into.
+ */
+export function teamVariant(cache: Cached, tasks: number = teamTasks): AttendVariant | undefined {
+  const { headDim, kvHeads } = cache.layout;
+  const few = fewOf(cache);
+  if (cache.dtype !== 'f16' || few.join < 32 || few.vectors === 0 || ![64, 128].includes(headDim))
+    return undefined;
+  const team: AttendKernel = {
+    name: 'team',
+    body: [halfUnits, attendTasks, eightColumns, attendTeam, ...chunksOf(few)].join(''),
+    unit: 'vec4u',
+    vectors: 16,
+    extensions: { enable: ['subgroups'] },
+    constants: fewConstants(few),
+  };
+  const own = { vectors: 16, tasks: Math.max(1, Math.floor(tasks / kvHeads)) };
+  return {
+    kernels: [...aloneKernels(cache, few), team],
+    tiles: [{ ...own, vectors: few.vectors }, own],
+    few: few.vectors,
   };
 }
 

@@ -51,11 +51,11 @@ const shortStories: readonly (readonly [HeadShape, number])[] = [
 await onEmulated('f16', (device) => {
   test.each(shortStories.slice(0, 1))('%o, %i rows', (shape, rows) => shortStory(device(), shape, rows));
 
-  test.each(shapes.filter(({ headDim }) => headDim === 64 || headDim === 80))(
+  test.each(shapes.filter(({ headDim }) => headDim >= 64))(
     '$heads query and $kvHeads key/value heads of $headDim',
     async (shape) => {
       const world = new World(device(), { ...shape, attention: { chunk: 64 } });
-      expect(attentionVariant(world.cache, 48)).toBe('tile16');
+      expect(attentionVariant(world.cache, 48)).toBe(shape.headDim === 80 ? 'tile16' : 'team16');
       await story(world);
       world.destroy();
     },

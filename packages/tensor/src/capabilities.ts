@@ -53,14 +53,19 @@ const software: Tier = {
   rotary: 'kernel',
 };
 const subgroups: Tier = { ...plain, name: 'subgroups', features: ['subgroups'], reduce: 'subgroup' };
-const f16: Tier = { ...subgroups, name: 'f16', features: ['subgroups', 'shader-f16'], kv: 'f16' };
+const f16: Tier = {
+  ...subgroups,
+  name: 'f16',
+  features: ['subgroups', 'shader-f16'],
+  kv: 'f16',
+  operands: 'f16',
+};
 const matrix: Tier = {
   ...f16,
   name: 'matrix',
   features: [...f16.features, 'chromium-experimental-subgroup-matrix'],
   matmul: 'matrix',
   attention: 'matrix',
-  operands: 'f16',
 };
 
 /** The tiers as data: each adds to the one before what a device can do more. */

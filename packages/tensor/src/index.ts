@@ -30,9 +30,17 @@ export {
   type RopeShape,
 } from './kernels/elementwise.ts';
 export { matmul, productVariant, type Operands, type ProductOptions } from './kernels/matmul.ts';
-export type { LayoutUse, PanelLayout, ProductLayout, RowLayout } from './kernels/matmul-layouts.ts';
+export type {
+  LayoutUse,
+  PanelLayout,
+  ProductLayout,
+  RowLayout,
+  TeamLayout,
+} from './kernels/matmul-layouts.ts';
 export { matrixProduct } from './kernels/matmul-matrix.ts';
 export { panelProduct } from './kernels/matmul-panel.ts';
+export { teamProduct } from './kernels/matmul-team.ts';
+export { eightColumns } from './kernels/matmul-team.wgsl.ts';
 export { partialSums } from './kernels/matmul-slices.ts';
 export { rowProduct } from './kernels/matmul-row.ts';
 export { turnChunk } from './kernels/elementwise.wgsl.ts';

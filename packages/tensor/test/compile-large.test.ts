@@ -35,8 +35,8 @@ const stores = ['assign', 'accumulate', 'gated'] as const;
 
 /** Some of the kernels that a tier must meet, by variant. */
 const met = {
-  subgroups: ['team4', 'team16', 'tile64'],
-  f16: ['team4', 'team16', 'tile64'],
+  subgroups: ['team4x', 'team16x', 'team64x'],
+  f16: ['team4x', 'team16x', 'team64x'],
   matrix: ['matrix32x32_splits4', 'matrix128x64_slices4', 'add_slices'],
 } as const;
 const metOfPanels = [

@@ -6,18 +6,11 @@ import {
   normSums,
   panelProduct,
   partialSums,
-  productVariant,
   rowProduct,
   uploadMatrix,
   type Device,
-  type GpuTensor,
   type Operand,
-  type Operands,
-  type Pass,
   type ProductLayout,
-  type Store,
-  type WeightFormat,
-  type WeightStorage,
 } from '@ensample/tensor';
 import {
   compute,
@@ -37,76 +30,14 @@ import {
 } from '@ensample/testing';
 import { describe, expect, test } from 'vitest';
 import { matrixLayouts, rowLayouts } from '../src/kernels/matmul-layouts.ts';
-import { teamProduct, type TeamLayout } from '../src/kernels/matmul-team.ts';
-import type { Product, ProductShape, Variant } from '../src/kernels/product.ts';
-
-/** Each format once, and each store and pair of operands once: they know nothing of each other. */
-const products: readonly (Product & { readonly store: Store })[] = [
-  { format: 'f32', store: 'assign', x: 'f32', y: 'f32' },
-  { format: 'f16', store: 'accumulate', x: 'f16', y: 'f32' },
-  { format: 'int8', store: 'gated', x: 'f16', y: 'f16' },
-  { format: 'int4', store: 'assign', x: 'f16', y: 'f32' },
-  { format: 'panels', store: 'assign', x: 'f16', y: 'f32' },
-];
-
-/** Outputs that no tile divides: an odd number, but for gates, in two tiles of most variants; of panels, an odd number of them. */
-const outputsOf = ({ format, store }: { readonly format: WeightStorage; readonly store: Store }) =>
-  format === 'panels' ? 112 : store === 'gated' ? 102 : 101;
-
-const formatOf = (storage: WeightStorage): WeightFormat => (storage === 'panels' ? 'f16' : storage);
+import type { Variant } from '../src/kernels/product.ts';
+import { checkProduct, formatOf, outputsOf, products, type Run } from './product-check.ts';
 
 /** Row capacities and columns to try a variant with; those that it takes are. */
 const capacities = [1, 2, 7, 8, 16, 17, 32, 48, 50, 64, 128, 130];
 const columns = [64, 128, 256, 512];
 /** Rounds of panels are few columns: these are many. */
 const manyColumns = 1536;
-
-interface Run {
-  readonly capacity: number;
-  readonly active: number;
-  readonly columns: number;
-}
-
-/** Products of one matrix, compared with the reference; rows that are not active hold NaN and must not be stored. */
-async function check(
-  device: Device,
-  product: Product & { readonly store: Store },
-  runs: readonly Run[],
-  record: (pass: Pass, tensors: Operands & { x: GpuTensor<Operand> }, shape: ProductShape) => void,
-): Promise<void> {
-  const { format, store, x: xType, y: yType } = product;
-  const outputs = outputsOf(product);
-  const stored = store === 'gated' ? outputs / 2 : outputs;
-  const random = seeded(7);
-  for (const { capacity, active, columns: width } of runs) {
-    const { own, destroy } = scope();
-    const { host, values } = randomMatrix(random, formatOf(format), outputs, width);
-    const used = storedValues(xType, random.normals(active * width));
-    const x = new Float32Array(capacity * width).fill(NaN);
-    x.set(used);
-    const before = storedValues(yType, random.normals(capacity * stored));
-    const reference = (store === 'gated' ? gatedReference : matmulReference)(used, values, width);
-    const added = store === 'accumulate' ? before : new Float32Array(before.length);
-    const y = own(uploadValues(device, yType, [capacity, stored], before));
-    const room = partialSums(device, capacity, outputs);
-    const tensors = {
-      ...{ batch: own(uploadBatch(device, new Array(active).fill({}), capacity)), y },
-      x: own(uploadValues(device, xType, [capacity, width], x)),
-      weights: own(uploadMatrix(device, host)),
-      partial: own(device.tensor<'f32'>('f32', [Math.max(2 * 64 * 128, room)])),
-    };
-    const shape = { rows: capacity, outputs, columns: width, format };
-    await compute(device, (pass) => record(pass, tensors, shape));
-    const result = await readValues(device, y);
-    const expected = storedValues(
-      yType,
-      reference.map((value, i) => value + added[i]!),
-    );
-    expectClose(result.subarray(0, expected.length), expected, tolerance.f16);
-    expect(result.subarray(expected.length)).toEqual(before.subarray(expected.length));
-    destroy();
-  }
-}
 
 /** What a variant takes: its fewest columns, all rows and fewer; and its most rows with more columns. */
 function runsOf(device: Device, variant: Variant, product: (typeof products)[number]): Run[] {
@@ -122,33 +53,6 @@ function runsOf(device: Device, variant: Variant, product: (typeof products)[num
     { capacity: most, active: Math.ceil(0.6 * most), columns: more ?? fewest },
   ];
 }
-
-// Of a GPU without subgroup matrices what is its own: teams as large as its subgroups.
-await onEmulated('f16', (device) => {
-  test.each(products)('teams: $format weights, $store, $x to $y', async (product) => {
-    const runs = [4, 8, 16].map((capacity) => ({ capacity, active: capacity - 1, columns: 96 }));
-    for (const { capacity } of runs) {
-      const shape = { rows: outputsOf(product), columns: 96, format: formatOf(product.format) };
-      expect(productVariant(device(), capacity, shape)).toBe(`team${capacity}`);
-    }
-    await check(device(), product, runs, (pass, tensors, { rows }) =>
-      matmul(pass, tensors, { rows, store: product.store }),
-    );
-  });
-
-  const layouts: readonly TeamLayout[] = [
-    { team: 8, outputs: 4 },
-    { team: 16, outputs: 4 },
-    { team: 32, outputs: 4, ahead: 3 },
-    { team: 16, outputs: 2, ahead: 2 },
-  ];
-  test.each(layouts)('teams of $team for $outputs outputs', async (layout) => {
-    const runs = [{ capacity: 6, active: 5, columns: 512 }];
-    await check(device(), products[3]!, runs, (pass, tensors, { rows }) =>
-      matmul(pass, tensors, { rows, variant: teamProduct(8, layout) }),
-    );
-  });
-});
 
 await onEmulated('matrix', (device) => {
   // Of any number of outputs, and each once.
@@ -172,7 +76,7 @@ await onEmulated('matrix', (device) => {
     test.each([...new Map(own)])('%s', async (_, { variant }) => {
       const runs = runsOf(device(), variant, product);
       expect(runs).not.toEqual([]);
-      await check(device(), product, runs, (pass, { weights, partial, ...tensors }, shape) => {
+      await checkProduct(device(), product, runs, (pass, { weights, partial, ...tensors }, shape) => {
         const { words, scales, dims } = weights.blocks[0]!;
         variant.record(pass, { ...tensors, words, scales, dims, partial: partial! }, shape, product);
       });
@@ -194,7 +98,7 @@ await onEmulated('matrix', (device) => {
     const variant = matrixProduct(layout, { most: 50 });
     for (const rows of [7, 50]) {
       const run = { capacity: rows, active: rows, columns: 256 };
-      await check(device(), products[1]!, [run], (pass, tensors, shape) =>
+      await checkProduct(device(), products[1]!, [run], (pass, tensors, shape) =>
         matmul(pass, tensors, { rows: shape.rows, store: 'accumulate', variant }),
       );
     }
@@ -282,7 +186,7 @@ await onEmulated('matrix', (device) => {
     const run = { capacity: 50, active: 41, columns: 256 };
     for (const rowTiles of [2, 3]) {
       const variant = panelProduct({ ...layout, rowTiles }, { most: 50 });
-      await check(device(), products[4]!, [run], (pass, tensors) =>
+      await checkProduct(device(), products[4]!, [run], (pass, tensors) =>
         matmul(pass, tensors, { rows: 50, variant }),
       );
     }
@@ -306,7 +210,7 @@ await onEmulated('matrix', (device) => {
       const runs = [1, 2, 3, 16, 17, 40, 50, 100, 130].flatMap((active) =>
         [64, 104, 256].map((width) => ({ capacity: active + 1, active, columns: width })),
       );
-      await check(device(), product, runs, (pass, tensors, { rows }) =>
+      await checkProduct(device(), product, runs, (pass, tensors, { rows }) =>
         matmul(pass, tensors, { rows, store: product.store }),
       );
     },

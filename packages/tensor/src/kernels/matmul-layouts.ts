@@ -35,6 +35,19 @@ export interface RowLayout {
   readonly subgroups: 8 | 16;
 }
 
+/** How a product is laid out for teams of invocations, each with four outputs; see `teamBody`. */
+export interface TeamLayout {
+  /** Blocks of four rows that a team computes. */
+  readonly blocks: 1 | 2 | 3 | 4;
+  /** Teams side by side, for other outputs and for other rows. */
+  readonly groups: number;
+  readonly rowGroups: number;
+  /** Teams that share the columns of W. */
+  readonly splits: number;
+  /** Rounds whose operands workgroup memory holds. */
+  readonly sides: 1 | 2;
+}
+
 /** How a product of weights in panels is laid out on subgroup matrices; see `panelBody`. */
 export interface PanelLayout {
   /** Tiles of eight rows. */
@@ -163,4 +176,23 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: 128, outputs: many, layout: wide },
   { most: 128, layout: { ...eight, slices: 4 } },
   { most: Infinity, layout: wide },
+];
+
+const team: TeamLayout = { blocks: 4, groups: 4, rowGroups: 1, splits: 8, sides: 2 };
+
+const teams: readonly (LayoutUse & { readonly layout: TeamLayout })[] = [
+  { most: 4, outputs: several, layout: { ...team, blocks: 1 } },
+  { most: 4, layout: { ...team, blocks: 1, groups: 2, splits: 16 } },
+  { most: 8, layout: { ...team, blocks: 2, splits: 16 } },
+  { most: 16, outputs: several, layout: { ...team, splits: 4, sides: 1 } },
+  { most: 16, layout: team },
+  { most: 32, outputs: several, layout: { ...team, rowGroups: 2, splits: 4, sides: 1 } },
+  { most: 32, layout: { ...team, rowGroups: 2, splits: 4 } },
+  { most: Infinity, layout: { ...team, rowGroups: 4, splits: 2 } },
+];
+
+/** What products are laid out by for teams of invocations, the first that takes a shape: with one side where two have no room. */
+export const teamLayouts: typeof teams = [
+  ...teams,
+  ...teams.map((use) => ({ ...use, layout: { ...use.layout, sides: 1 as const } })),
 ];

@@ -1,6 +1,8 @@
 import type { Device } from '../device.ts';
+import { InvalidOptionError } from '../errors.ts';
 import type { Kernel } from '../kernel.ts';
 import type { WeightStorage } from './matrix.ts';
+import { isFor, type LayoutUse, type TeamLayout } from './matmul-layouts.ts';
 import { panelOrder, rowOrder } from './matrix.wgsl.ts';
 import {
   integers,
@@ -12,32 +14,13 @@ import {
   teamBody,
   teamF16,
   teamF32,
+  eightColumns,
 } from './matmul-team.wgsl.ts';
+import type { Operand } from './operand.ts';
 import { productKernel, storePart, type Product, type Variant } from './product.ts';
 
-/** How a product is laid out for teams of invocations. */
-export interface TeamLayout {
-  /** Invocations of a team: a power of two, no more than every subgroup has. */
-  readonly team: number;
-  /** Outputs that a team computes: an even number. */
-  readonly outputs: number;
-  /** Octets of columns that an invocation reads at once of each output. Default: few where an octet is many bytes. */
-  readonly ahead?: number;
-}
-
-/** From the one that reads the least of x to the one with the most workgroups. */
-const layouts: readonly TeamLayout[] = [
-  { team: 8, outputs: 4 },
-  { team: 16, outputs: 4 },
-  { team: 32, outputs: 4 },
-  { team: 32, outputs: 2 },
-];
-
-const width = 128;
-/** Workgroups that a product should have to fill a large GPU. */
-const wantedGroups = 320;
-
-const defaultAhead: Readonly<Record<WeightStorage, number>> = { f32: 1, f16: 1, panels: 1, int8: 2, int4: 4 };
+/** Invocations that share the columns of four outputs: TEAM in `teamBody`. */
+const team = 4;
 
 const octets: Readonly<Record<WeightStorage, string>> = {
   f32: octetF32,
@@ -47,46 +30,63 @@ const octets: Readonly<Record<WeightStorage, string>> = {
   int4: octetInt4,
 };
 
+/** What x and its eights in workgroup memory are. */
+const operands: Readonly<Record<Operand, { readonly chunk: string; readonly bytes: number }>> = {
+  f32: { chunk: teamF32, bytes: 32 },
+  f16: { chunk: teamF16, bytes: 16 },
+};
+
 /**
- * Products of up to `rows` rows by teams of invocations, on devices whose subgroups hold one.
- * @param layout default: by the number of outputs.
+ * Products by teams of invocations with one layout, on devices whose subgroups hold such a team.
+ * @throws InvalidOptionError for a layout that the kernel does not have.
  */
-export function teamProduct(rows: number, layout?: TeamLayout): Variant {
-  const chosen = (device: Device, outputs: number) => {
-    const possible = (layout ? [layout] : layouts).filter((one) => holds(device, one));
-    return possible.find((one) => groupsOf(one, outputs) >= wantedGroups) ?? possible.at(-1);
-  };
+export function teamProduct(layout: TeamLayout, use: LayoutUse): Variant {
+  const { blocks, groups, rowGroups, splits, sides } = layout;
+  if (splits > 1 && groups > 4 * sides)
+    throw new InvalidOptionError(`layout ${JSON.stringify(layout)}: sums of all splits go where x was`);
+  const name = nameOf(layout);
   return {
-    name: `team${rows}`,
-    takes: (shape, device) =>
-      shape.rows <= rows && shape.columns % 8 === 0 && chosen(device, shape.outputs) !== undefined,
-    record: (pass, tensors, shape, product) => {
-      const one = chosen(pass.device, shape.outputs) ?? layouts[0]!;
-      pass.run(teamKernel(pass.device, rows, product, one), tensors, [groupsOf(one, shape.outputs)]);
+    name,
+    takes: (shape, { tier, info, gpu: { limits } }) =>
+      tier.reduce === 'subgroup' &&
+      team <= info.subgroupMinSize &&
+      team * groups * rowGroups * splits <= limits.maxComputeInvocationsPerWorkgroup &&
+      workgroupBytes(layout, tier.operands) <= limits.maxComputeWorkgroupStorageSize &&
+      isFor(use, shape) &&
+      shape.columns % 8 === 0,
+    record: (pass, tensors, { rows, outputs }, product) => {
+      const grid = [Math.ceil(outputs / (4 * groups)), Math.ceil(rows / (4 * blocks * rowGroups))] as const;
+      pass.run(teamKernel(pass.device, name, product, layout), tensors, grid);
     },
   };
 }
 
-function holds({ tier, info }: Device, { team }: TeamLayout): boolean {
-  return tier.reduce === 'subgroup' && team <= info.subgroupMinSize;
+/** Workgroup memory that a kernel takes. */
+function workgroupBytes({ blocks, rowGroups, splits, sides }: TeamLayout, operand: Operand): number {
+  return operands[operand].bytes * sides * 4 * blocks * rowGroups * team * splits;
 }
 
-function groupsOf({ team, outputs: own }: TeamLayout, outputs: number): number {
-  return Math.ceil((outputs * team) / (own * width));
+function nameOf({ blocks, groups, rowGroups, splits, sides }: TeamLayout): string {
+  const shares = [
+    rowGroups > 1 && `_groups${rowGroups}`,
+    splits > 1 && `_splits${splits}`,
+    sides > 1 && `_sides${sides}`,
+  ];
+  return [`team${4 * blocks * rowGroups}x${4 * groups}`, ...shares].filter(Boolean).join('');
 }
 
-function teamKernel({ tier }: Device, rows: number, product: Product, layout: TeamLayout): Kernel {
+function teamKernel({ tier }: Device, name: string, product: Product, layout: TeamLayout): Kernel {
   const { format, x } = product;
-  const { team, outputs, ahead = defaultAhead[format] } = layout;
+  const { blocks, groups, rowGroups, splits, sides } = layout;
   const half = tier.features.includes('shader-f16');
   const loads = [octets[format], half ? integersF16 : integers];
   return productKernel(
-    `matmul_team${rows}_${format}`,
+    `matmul_${name}_${format}`,
     {
       enable: ['subgroups', ...(half ? ['f16'] : [])],
-      constants: { ROWS: rows, TEAM: team, OUTPUTS: outputs, AHEAD: ahead },
+      constants: { BLOCKS: blocks, GROUPS: groups, ROW_GROUPS: rowGroups, SPLITS: splits, SIDES: sides },
     },
     [storePart(product)],
-    { bindings: [...loads, x === 'f16' ? teamF16 : teamF32], body: teamBody },
+    { bindings: [...loads, operands[x].chunk, eightColumns], body: teamBody },
   );
 }

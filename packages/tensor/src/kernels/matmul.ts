@@ -6,6 +6,7 @@ import type { Grid, Pass } from '../pass.ts';
 import type { GpuTensor } from '../tensor.ts';
 import type { Batch } from './elementwise.ts';
 import { decodeQuad, decodeWide, rowsOfBlock, storageOf, type Matrix, type MatrixShape } from './matrix.ts';
+import { teamLayouts } from './matmul-layouts.ts';
 import { matrixVariants } from './matmul-matrix.ts';
 import { sharedSums } from './matmul-slices.ts';
 import { teamProduct } from './matmul-team.ts';
@@ -91,17 +92,17 @@ function tile(rowTile: number, rowGroups: number, quads: number, most: number): 
   );
 }
 
-/** For every GPU: teams where subgroups hold one, else as the plain tier does. */
-const tiled = [
-  ...[teamProduct(4), teamProduct(8), teamProduct(16), vector(4)],
-  ...[tile(4, 4, 8, 16), tile(4, 8, 8, 32), tile(8, 8, 4, Infinity)],
-];
+/** Where subgroups hold teams. */
+const teams = teamLayouts.map(({ layout, ...use }) => teamProduct(layout, use));
+
+/** For every GPU. */
+const tiled = [vector(4), tile(4, 4, 8, 16), tile(4, 8, 8, 32), tile(8, 8, 4, Infinity)];
 
 /** Per tier: the first variant that takes so many rows, outputs and columns is taken. */
 const variants: Readonly<Record<Tier['matmul'], readonly Variant[]>> = {
   thread: [thread(1, thread1), thread(4, thread4), thread(8, thread8, Infinity)],
-  tile: [vector(1), teamProduct(2), vector(2), ...tiled],
-  matrix: [...matrixVariants, ...tiled],
+  tile: [vector(1), ...teams, vector(2), ...tiled],
+  matrix: [...matrixVariants, ...teams, ...tiled],
 };
 
 /** The variant for a block of a matrix; `partial` says whether there is room for `partialSums`. */
