@@ -110,7 +110,7 @@ export const rowLayouts: readonly (LayoutUse & { readonly layout: RowLayout })[]
 const panel: PanelLayout = { rowTiles: 1, panels: 1, groups: 4, splits: 2, depth: 8, sides: 2 };
 /** Few outputs a workgroup, whose columns many subgroups share. */
 const narrow: PanelLayout = { ...panel, groups: 2, splits: 8, depth: 4 };
-/** Many rows. At `vast` not measured: by half as many workgroups, which all run at once. */
+/** Many rows. */
 const tall: PanelLayout = { ...panel, rowTiles: 8, panels: 2, depth: 4, sides: 1 };
 /** For columns that only short rounds divide; not measured. */
 const short: PanelLayout = { ...panel, groups: 2, splits: 4, depth: 2 };
@@ -135,6 +135,8 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   { most: 8, formats: ['panels'], layout: narrow },
   { most: 8, formats: ['panels'], layout: short },
   { most: 16, formats: ['panels'], below: few, layout: { ...narrow, rowTiles: 2, groups: 1, splits: 16 } },
+  // So little workgroup memory that all of a head's workgroups run at once.
+  { most: 16, formats: ['panels'], outputs: vast, layout: { ...panel, rowTiles: 2, sides: 1 } },
   { most: 16, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 2 } },
   {
     most: 16,
@@ -144,6 +146,7 @@ export const matrixLayouts: readonly (LayoutUse & { readonly layout: ProductLayo
   },
   { most: 16, formats: ['panels'], layout: { ...narrow, rowTiles: 2 } },
   { most: 16, formats: ['panels'], layout: { ...short, rowTiles: 2 } },
+  { most: 32, formats: ['panels'], outputs: vast, layout: { ...panel, rowTiles: 4, depth: 4, sides: 1 } },
   { most: 32, formats: ['panels'], outputs: many, layout: { ...panel, rowTiles: 4, sides: 1 } },
   { most: 32, formats: ['panels'], outputs: several, layout: { ...panel, rowTiles: 4 } },
   { most: 32, formats: ['panels'], layout: { ...narrow, rowTiles: 4 } },
