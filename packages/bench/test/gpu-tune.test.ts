@@ -11,7 +11,7 @@ import { benchStaging } from '../src/gpu/staging.ts';
 import { benchTiles, tilesKernel } from '../src/gpu/tune/attention-tiles.ts';
 import { tuneAttention } from '../src/gpu/tune/attention.ts';
 import { climb } from '../src/gpu/tune/climb.ts';
-import { productTuning, tuneProducts } from '../src/gpu/tune/products.ts';
+import { allChoices, productTuning, tuneProducts } from '../src/gpu/tune/products.ts';
 
 /** Runs `use` with a report in a folder of its own. */
 async function withBench(device: Device, use: (bench: Bench, lines: string[]) => Promise<void>) {
@@ -84,6 +84,19 @@ test("attention from tiles compiles on Dawn's null backend", async () => {
   device.destroy();
 });
 
+await onEmulated('f16', (device) => {
+  test('layouts of products by teams are checked, timed and compared', async () => {
+    await withBench(device(), async (bench, lines) => {
+      const teams = { blocks: [1, 2], groups: [4, 8], rowGroups: [1], splits: [2], sides: [1, 2] } as const;
+      const choices = { ...allChoices, teams };
+      await tuneProducts(bench, { weights: 'f16', outputs: 96, columns: 128 }, [2], choices);
+      expect(bench.report.skipped).toEqual([]);
+      expect(bench.report.rows.filter(({ section }) => section === 'tune').length).toBeGreaterThanOrEqual(4);
+      expect(lines.filter((line) => line.startsWith('best: '))).toHaveLength(1);
+    });
+  });
+});
+
 await onEmulated('matrix', (device) => {
   test('layouts of products are checked, timed and compared', async () => {
     await withBench(device(), async (bench, lines) => {
@@ -99,6 +112,7 @@ await onEmulated('matrix', (device) => {
           sides: [1, 2] as const,
         },
         rows: { outputs: [1, 2], lanes: [8], splits: [1], subgroups: [8] } as const,
+        teams: allChoices.teams,
       };
       await tuneProducts(bench, { weights: 'f16', outputs: 96, columns: 128 }, [2], choices);
       expect(bench.report.skipped).toEqual([]);

@@ -5,15 +5,18 @@ import {
   panelProduct,
   partialSums,
   rowProduct,
+  teamProduct,
   type Matrix,
   type PanelLayout,
   type ProductLayout,
   type RowLayout,
+  type TeamLayout,
   type Variant,
+  type WeightStorage,
 } from '@ensample/tensor';
 import { attempt, type Bench, type GpuOptions, type Job } from '../bench.ts';
 import { productRow, withMatrices, type Product } from '../products.ts';
-import { expectMatrixTier, nameOf, search, type Choices } from './climb.ts';
+import { nameOf, search, type Choices } from './climb.ts';
 
 /** Row counts, the most interesting first. */
 const rowCounts = [16, 4, 32, 1, 64, 8];
@@ -64,14 +67,34 @@ const panelStart: PanelLayout = {
   sides: 2,
 };
 
+const teamChoices: Choices<TeamLayout> = {
+  blocks: [1, 2, 3, 4],
+  groups: [1, 2, 4, 8],
+  rowGroups: [1, 2, 4],
+  splits: [1, 2, 4, 8, 16],
+  sides: [1, 2],
+};
+
 /** Where layouts may lie. */
 export interface ProductChoices {
   readonly matrices: Choices<ProductLayout>;
   readonly panels: Choices<PanelLayout>;
   readonly rows: Choices<RowLayout>;
+  readonly teams: Choices<TeamLayout>;
 }
 
-/** Looks for the best layout of products, on subgroup matrices and row by row: shapes and formats as in the section matmul. */
+/** What they may be. */
+export const allChoices: ProductChoices = {
+  matrices: matrixChoices,
+  panels: panelChoices,
+  rows: rowChoices,
+  teams: teamChoices,
+};
+
+/**
+ * Looks for the best layout of products: on subgroup matrices and row by row, or by teams where there are none. Shapes and formats
+ * as in the section matmul.
+ */
 export function productTuning({ weights, products, n = rowCounts }: GpuOptions): Job[] {
   return weights.flatMap((format, k) =>
     products.map(([outputs, columns], i) => ({
@@ -87,9 +110,11 @@ export async function tuneProducts(
   bench: Bench,
   shape: Omit<Product, 'rows'>,
   rowCounts: readonly number[],
-  choices: ProductChoices = { matrices: matrixChoices, panels: panelChoices, rows: rowChoices },
+  choices: ProductChoices = allChoices,
 ): Promise<void> {
-  expectMatrixTier(bench);
+  const { tier } = bench.device;
+  if (tier.reduce !== 'subgroup')
+    throw new InvalidOptionError(`tier ${tier.name} has no layouts: only those with subgroups can be tuned`);
   await withMatrices(bench, shape, async (matrices) => {
     for (const rows of rowCounts) {
       await attempt(bench, `tune matmul ${rows} × ${shape.outputs}`, () =>
@@ -115,35 +140,63 @@ async function tune(
   const { storage = product.weights } = matrices[0] ?? {};
   const now = await add('now', matmul, partialSums(device, rows, outputs));
   const room = Math.max(...choices.matrices.slices) * 128 * (outputs + 64);
-  const time = async (layout: object, variant?: Variant): Promise<number | undefined> =>
-    variant?.takes({ ...product, format: storage }, device, true)
+  const time: Time = async (layout, make) => {
+    const variant = made(make);
+    return variant?.takes({ ...product, format: storage }, device, true)
       ? add(nameOf(layout), (pass, tensors, options) => matmul(pass, tensors, { ...options, variant }), room)
       : undefined;
+  };
+  if (device.tier.matmul === 'matrix') await tuneMatrices(bench, { rows, storage, now }, choices, time);
+  else await tuneTeams(bench, { rows, now }, choices, time);
+}
 
+/** µs of a layout's product; undefined for a layout that cannot be. */
+type Time = (layout: object, make: () => Variant) => Promise<number | undefined>;
+
+async function tuneMatrices(
+  bench: Bench,
+  { rows, storage, now }: { readonly rows: number; readonly storage: WeightStorage; readonly now: number },
+  choices: ProductChoices,
+  time: Time,
+): Promise<void> {
   const size = rowSizes.find((most) => most >= rows);
   if (size) {
     await search(bench, { start: rowStart, choices: choices.rows, now }, (layout) =>
-      time(layout, rowProduct(layout, { most: size })),
+      time(layout, () => rowProduct(layout, { most: size })),
     );
   }
   if (storage === 'panels') {
     const start = { ...panelStart, rowTiles: rows > 8 ? 2 * Math.ceil(rows / 16) : 1 };
     await search(bench, { start, choices: choices.panels, now }, (layout) =>
-      time(layout, panelProduct(layout, { most: Infinity })),
+      time(layout, () => panelProduct(layout, { most: Infinity })),
     );
   }
   for (const one of starts) {
     const start = { ...one, rowTiles: Math.min(4, Math.ceil(rows / 16)) };
     await search(bench, { start, choices: choices.matrices, now }, (layout) =>
-      time(layout, matrixVariant(layout)),
+      time(layout, () => matrixProduct(layout, { most: Infinity })),
     );
   }
 }
 
+async function tuneTeams(
+  bench: Bench,
+  { rows, now }: { readonly rows: number; readonly now: number },
+  choices: ProductChoices,
+  time: Time,
+): Promise<void> {
+  const blocks = ([1, 2, 4] as const).find((size) => 4 * size >= rows) ?? 4;
+  const rowGroups = [1, 2, 4].find((size) => 16 * size >= rows) ?? 4;
+  const start: TeamLayout = { blocks, groups: 4, rowGroups, splits: 2, sides: 2 };
+  await search(bench, { start, choices: choices.teams, now }, (layout) =>
+    time(layout, () => teamProduct(layout, { most: Infinity })),
+  );
+}
+
 /** A layout's kernel; undefined where there is none. */
-function matrixVariant(layout: ProductLayout): Variant | undefined {
+function made(make: () => Variant): Variant | undefined {
   try {
-    return matrixProduct(layout, { most: Infinity });
+    return make();
   } catch (error) {
     if (error instanceof InvalidOptionError) return undefined;
     throw error;
