@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
-const BUNDLE_LIMIT = 69_000; // bytes, gzip -9
+const BUNDLE_LIMIT = 73_000; // bytes, gzip -9
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const binFolder = join(root, 'node_modules', '.bin');

@@ -53,6 +53,7 @@ function hostTable(runs: readonly GpuRun[]): string[] {
       'shape',
       'layers',
       'setting',
+      'tokens',
       'n',
       'dispatches',
       'JavaScript, ms',
@@ -61,8 +62,8 @@ function hostTable(runs: readonly GpuRun[]): string[] {
       'GPU idle between steps, ms',
       'engine, ms a token',
     ],
-    rows.map(({ shape, layers, run, n, dispatches, jsMs, submitMs, gpuMs, idleMs, engineMs }) => [
-      ...[shape, layers, run, n, dispatches],
+    rows.map(({ shape, layers, run, context, n, dispatches, jsMs, submitMs, gpuMs, idleMs, engineMs }) => [
+      ...[shape, layers, run, context, n, dispatches],
       ...[jsMs, submitMs, gpuMs, idleMs, engineMs].map(short),
     ]),
   );

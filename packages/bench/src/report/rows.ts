@@ -53,6 +53,7 @@ export interface PrefillRow {
 export interface HostRow {
   readonly section: 'host';
   readonly shape: string;
+  readonly context?: number;
   readonly layers: number;
   readonly n: number;
   readonly dispatches: number;
