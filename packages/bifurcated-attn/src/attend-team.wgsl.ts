@@ -140,18 +140,6 @@ fn position_of(task: Task, s: Segment, v: u32) -> u32 {
   return batch[1u + s.first_row + (task.first + min(v, task.count - 1u)) / SHARE].y;
 }
 
-// The part's keys that any of the task's rows sees.
-fn seen_span(task: Task, s: Segment) -> Span {
-  var lowest = 0xffffffffu;
-  var highest = 0u;
-  for (var r = task.first / SHARE; r <= (task.first + task.count - 1u) / SHARE; r++) {
-    let position = batch[1u + s.first_row + r].y;
-    lowest = min(lowest, position);
-    highest = max(highest, position);
-  }
-  return seen_by(task, s, lowest, highest);
-}
-
 fn seen(s: Segment, span: Span, key: u32, positions: vec4u) -> vec4<bool> {
   let at = vec4u(key + s.base);
   var visible = at <= positions;

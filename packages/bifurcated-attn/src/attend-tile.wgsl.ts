@@ -77,18 +77,6 @@ fn fill(s: Segment, span: Span, k: u32, inside: u32, units: u32, lane: u32) {
   }
 }
 
-// The part's keys that any of the task's rows sees.
-fn seen_span(task: Task, s: Segment) -> Span {
-  var lowest = 0xffffffffu;
-  var highest = 0u;
-  for (var r = task.first / SHARE; r <= (task.first + task.count - 1u) / SHARE; r++) {
-    let position = batch[1u + s.first_row + r].y;
-    lowest = min(lowest, position);
-    highest = max(highest, position);
-  }
-  return seen_by(task, s, lowest, highest);
-}
-
 fn score(task: Task, s: Segment, span: Span, k: u32, quads: u32, lane: u32) {
   let j = lane % KEYS;
   let key = k + j;

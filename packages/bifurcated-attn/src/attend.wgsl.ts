@@ -72,6 +72,21 @@ fn slot_of(task: Task, s: Segment, v: u32, kv_head: u32) -> u32 {
 }
 `;
 
+/** Of tasks whose vectors no subgroup holds together. */
+export const seenSpan = /* wgsl */ `
+// The part's keys that any of the task's rows sees.
+fn seen_span(task: Task, s: Segment) -> Span {
+  var lowest = 0xffffffffu;
+  var highest = 0u;
+  for (var r = task.first / SHARE; r <= (task.first + task.count - 1u) / SHARE; r++) {
+    let position = batch[1u + s.first_row + r].y;
+    lowest = min(lowest, position);
+    highest = max(highest, position);
+  }
+  return seen_by(task, s, lowest, highest);
+}
+`;
+
 /** Who attends for a task, where a kernel has but one way, and where tasks of few vectors have their own. */
 export const attendByMany = /* wgsl */ `
 fn attend(task: Task, kv_head: u32, lane: u32) { attend_many(task, kv_head, lane); }

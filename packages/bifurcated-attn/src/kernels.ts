@@ -4,7 +4,7 @@ import { attendFew, halfUnits, onlyFew, quadUnits } from './attend-few.wgsl.ts';
 import { attendMatrix } from './attend-matrix.wgsl.ts';
 import { attendTeam } from './attend-team.wgsl.ts';
 import { attendTile } from './attend-tile.wgsl.ts';
-import { attendByCount, attendByMany, attendTasks, attendThread } from './attend.wgsl.ts';
+import { attendByCount, attendByMany, attendTasks, attendThread, seenSpan } from './attend.wgsl.ts';
 import type { Tile } from './plan.ts';
 
 /** A kernel for steps and tasks of up to so many query vectors of a key/value head; larger steps have several tasks. */
@@ -181,7 +181,7 @@ export function teamVariant(cache: Cached, tasks: number = teamTasks): AttendVar
     return undefined;
   const team: AttendKernel = {
     name: 'team',
-    body: [halfUnits, attendTasks, eightColumns, attendTeam, ...chunksOf(few)].join(''),
+    body: [halfUnits, attendTasks, seenSpan, eightColumns, attendTeam, ...chunksOf(few)].join(''),
     unit: 'vec4u',
     vectors: 16,
     extensions: { enable: ['subgroups'] },
@@ -207,7 +207,7 @@ export function tileVariant(cache: Cached, few = true): AttendVariant {
   const own = few ? fewOf(cache) : none;
   const tile: AttendKernel = {
     name: 'tile',
-    body: [own.vectors > 0 ? quadUnits : '', attendTasks, attendTile, ...chunksOf(own)].join(''),
+    body: [own.vectors > 0 ? quadUnits : '', attendTasks, seenSpan, attendTile, ...chunksOf(own)].join(''),
     unit: `vec4<${dtype}>`,
     vectors,
     extensions: own.vectors > 0 ? { enable: ['subgroups'] } : {},
