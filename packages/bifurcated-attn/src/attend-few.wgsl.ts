@@ -4,8 +4,8 @@
  * the end, where the teams' sums are joined: within JOIN invocations, which a subgroup has at least, by shuffles, beyond
  * them through workgroup memory, JOINED sums that \`joint_at\` and \`set_joint\` reach.
  *
- * Loops count by one, and each index of an array is one loop's: then Dawn sees that no bound can be exceeded, and compilers
- * unroll loops and keep arrays in registers where bounds are checked as they do where they are not.
+ * Loops over arrays count by one to a constant, and each index is one loop's: then Dawn sees that no bound can be exceeded, and
+ * compilers unroll them and keep arrays in registers where bounds are checked as they do where they are not.
  */
 export const attendFew = /* wgsl */ `
 const TEAM_BITS = select(4u, 3u, UNITS <= 8u);
@@ -47,10 +47,8 @@ fn attend_few(task: Task, kv_head: u32, lane: u32) {
     highest = max(highest, positions[v]);
   }
   let span = seen_by(task, s, lowest, highest);
-  let start = span.begin / TURN * TURN;
-  let turns = (max(span.end, start) - start + TURN - 1u) / TURN;
-  for (var turn = 0u; turn < turns; turn++) {
-    let wanted = start + turn * TURN + lane / TEAM + vec4u(0u, TEAMS, 2u * TEAMS, 3u * TEAMS);
+  for (var k = span.begin / TURN * TURN; k < span.end; k += TURN) {
+    let wanted = k + lane / TEAM + vec4u(0u, TEAMS, 2u * TEAMS, 3u * TEAMS);
     // Outside of the span another key is read: what lies there may be anything, and 0 · NaN is NaN.
     let read = clamp(wanted, vec4u(span.begin), max(vec4u(span.begin), vec4u(span.end - 1u)));
     var keys: array<array<KvUnit, OWN>, 4>;
