@@ -155,7 +155,7 @@ describe.each(['subgroups', 'f16', 'matrix'] as const)('tier %s: every product o
 
 /**
  * Bounds of a matrix are checked before a shader runs only where all that it is given are numbers, and its array has a size of its
- * own; a loop gets no second count only where it counts by one (docs/performance-log.md).
+ * own; a loop gets no second count only where it counts by one to a constant (docs/performance-log.md).
  */
 function expectCheapChecks(code: string): void {
   if (!code.includes('subgroupMatrixLoad')) return;

@@ -100,6 +100,7 @@ fn take(loads: ptr<function, Round>, sums: ptr<function, Totals>, places: ptr<fu
   }
   workgroupBarrier();
   *loads = loads_of(places, next);
+  // Written out: how far a place goes is not seen through a function.
   let subgroup = lane / 32u % (WIDTH / 32u);
   let split = subgroup / (ROW_GROUPS * COLUMN_GROUPS);
   let row_tile = subgroup / COLUMN_GROUPS % ROW_GROUPS * ROW_TILES;
